@@ -1,0 +1,5 @@
+//! The TOML that the daemon reads.
+
+mod limits;
+
+pub use self::limits::Limits;
