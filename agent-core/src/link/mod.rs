@@ -10,6 +10,7 @@
 //!
 //! Owns calls in flight in both directions. Must never decide what may run, or queue anything without a bound.
 
+mod async_fd;
 mod calls;
 mod incoming;
 mod outbox;

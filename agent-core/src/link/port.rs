@@ -5,7 +5,7 @@
 //! edge-triggered; tokio waits for that instance, which never hangs up. With the host away nothing wakes at all.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,16 +13,9 @@ use std::task::{Context, Poll, ready};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// An epoll instance as tokio sees it.
-struct Instance(Epoll);
-
-impl AsRawFd for Instance {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.0.as_raw_fd()
-    }
-}
+use super::async_fd::{Instance, nested};
 
 /// Edge-triggered readiness of one direction of one descriptor.
 struct Edges(AsyncFd<Instance>);
@@ -31,7 +24,7 @@ impl Edges {
     fn new(fd: &OwnedFd, direction: EpollFlags) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(fd, EpollEvent::new(direction | EpollFlags::EPOLLET, 0))?;
-        Ok(Self(AsyncFd::with_interest(Instance(epoll), Interest::READABLE)?))
+        Ok(Self(nested(epoll)?))
     }
 
     /// Waits for the next edge and takes it.

@@ -13,11 +13,12 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::termios::{self, BaudRate, SetArg};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::async_fd::readable;
 use super::port::Port;
 
 /// Anything that carries frames.
@@ -93,7 +94,7 @@ enum State {
     Unix(UnixListener),
     Connect { first: bool },
     Serial,
-    Vsock(AsyncFd<Socket>),
+    Vsock(AsyncFd<OwnedFd>),
 }
 
 /// The socket's file goes with the channel that made it.
@@ -224,26 +225,26 @@ fn open_serial(path: &Path) -> Result<OwnedFd, String> {
 }
 
 /// Listens on an AF_VSOCK port, for callers of any context id.
-fn listen_vsock(path: &Path) -> Result<AsyncFd<Socket>, String> {
+fn listen_vsock(path: &Path) -> Result<AsyncFd<OwnedFd>, String> {
     let number = path.to_str().and_then(|text| text.parse::<u32>().ok());
     let number = number.ok_or("the path of vsock-listen is a port number, such as -p 1024")?;
-    let open = || {
+    let open = || -> io::Result<_> {
         let socket = Socket::new(Domain::VSOCK, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::vsock(VMADDR_CID_ANY, number))?;
         socket.listen(8)?;
-        AsyncFd::new(socket)
+        readable(socket.into())
     };
-    open().map_err(|error: io::Error| error.to_string())
+    open().map_err(|error| error.to_string())
 }
 
 /// linux/vm_sockets.h
 const VMADDR_CID_ANY: u32 = u32::MAX;
 
-async fn accept_vsock(listener: &AsyncFd<Socket>) -> io::Result<OwnedFd> {
+async fn accept_vsock(listener: &AsyncFd<OwnedFd>) -> io::Result<OwnedFd> {
     loop {
         let mut ready = listener.readable().await?;
-        if let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) {
+        if let Ok(accepted) = ready.try_io(|listener| SockRef::from(listener.get_ref()).accept()) {
             let (socket, _) = accepted?;
             socket.set_nonblocking(true)?;
             return Ok(socket.into());
