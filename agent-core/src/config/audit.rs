@@ -17,7 +17,7 @@ pub struct AuditConfig {
     pub count: Vec<NameGlob>,
     /// The digest of bulk data that is longer than 64 KiB.
     pub digest: Digest,
-    /// The log is rotated when it is longer than this, in bytes.
+    /// The log is rotated before it grows over this, in bytes; zero for never.
     pub rotate_size: u64,
     /// How many rotated logs are kept.
     pub keep: u32,
@@ -59,7 +59,7 @@ impl Default for AuditConfig {
         Self {
             file: "/var/log/virtagent/audit.jsonl".into(),
             journal: true,
-            count: Vec::new(),
+            count: ["va.ping", "exec.output"].into_iter().filter_map(|glob| NameGlob::method(glob).ok()).collect(),
             digest: Digest::Xxh3,
             rotate_size: 64 << 20,
             keep: 8,
@@ -96,7 +96,10 @@ impl AuditConfig {
             self.digest = Digest::parse(&item)?;
         }
         if let Some(item) = section.get("rotate_size") {
-            self.rotate_size = item.size(64 << 10..=64 << 30)?;
+            self.rotate_size = match item.as_integer() {
+                Some(0) => 0,
+                _ => item.size(64 << 10..=64 << 30)?,
+            };
         }
         if let Some(item) = section.get("keep") {
             self.keep = u32::try_from(item.number(1..=1000)?).unwrap_or(1000);

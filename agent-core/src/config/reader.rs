@@ -13,8 +13,9 @@ use super::{ConfigError, depth, units};
 
 /// Parses a source's text.
 pub(crate) fn parse(source: &Source) -> Result<Spanned<DeTable<'_>>, ConfigError> {
-    if let Some(at) = depth::too_many_dots(&source.text) {
-        let message = format!("a key has more than {} dots, the most that is read", depth::MAX_DOTS);
+    if let Some(at) = depth::too_deep(&source.text) {
+        let (dots, nesting) = (depth::MAX_DOTS, depth::MAX_NESTING);
+        let message = format!("too deep: a key may have {dots} dots, and {nesting} brackets may be within each other");
         return Err(source.error(Some(at..at), message));
     }
     DeTable::parse(&source.text).map_err(|error| {
