@@ -161,15 +161,9 @@ impl Policy {
     }
 
     /// Whether a rule with `path` may decide such a call, so that its paths have to be resolved before it is judged.
-    pub fn wants_paths(&self, method: &str, level: Level, user: Option<&str>, from: From) -> bool {
-        let params = Struct::new();
-        let query = Query { user, ..Query::new(method, level, from, &params) };
-        self.wants_paths_of(&query)
-    }
-
-    fn wants_paths_of(&self, query: &Query) -> bool {
+    pub fn wants_paths(&self, query: &Query) -> bool {
         let reached = self.rules.iter().position(|rule| rule.must_match(query)).unwrap_or(self.rules.len());
         let own = self.rules[..reached].iter().any(|rule| rule.paths.is_some() && rule.could_match(query));
-        own || self.narrowed_by.as_ref().is_some_and(|users| users.wants_paths_of(query))
+        own || self.narrowed_by.as_ref().is_some_and(|users| users.wants_paths(query))
     }
 }

@@ -40,18 +40,21 @@ struct MethodParams {
     method: String,
 }
 
+/// For the schema only: the calls are taken as values, so that one bad call costs that call.
 #[derive(Deserialize, JsonSchema)]
+#[allow(dead_code)]
 struct MulticallParams {
     /// The calls, made one after the other.
     calls: Vec<SubCall>,
 }
 
 #[derive(Deserialize, JsonSchema)]
+#[allow(dead_code)]
 struct SubCall {
     /// The method's name.
     #[serde(rename = "methodName")]
     method: String,
-    /// Its parameters.
+    /// Its parameters: an array, or a struct by name.
     #[serde(default)]
     params: Vec<serde_json::Value>,
 }
@@ -363,7 +366,7 @@ async fn sessions(job: &Job) -> Result<SessionList, Fault> {
     let mut sessions = state(job).await?.sessions;
     sessions.sort_by(|a, b| a.user.name.cmp(&b.user.name));
     // Without logind there is less to say, and no reason to fail.
-    let logins = identity::logind_sessions().await.unwrap_or_else(|fault| {
+    let logins = identity::Logind::system().sessions().await.unwrap_or_else(|fault| {
         tracing::debug!(%fault, "no word from logind");
         Vec::new()
     });
@@ -372,7 +375,7 @@ async fn sessions(job: &Job) -> Result<SessionList, Fault> {
         let login = logins.iter().filter(|login| login.uid == session.user.uid);
         let login = login.max_by_key(|login| (login.active, login.seat.is_some()));
         SessionInfo {
-            username: session.user.name.as_str().to_owned(),
+            username: session.user.name.to_string(),
             uid: session.user.uid.as_raw(),
             pid: session.pid.as_raw(),
             since: humantime::format_rfc3339_seconds(session.since).to_string(),

@@ -138,10 +138,10 @@ impl Job {
             other => return other.clone(),
         };
         let uid = if spec == ACTIVE {
-            let active = identity::active_user().await?;
+            let active = identity::Logind::system().active_user("seat0").await?;
             active.ok_or_else(|| Fault::new(FaultCode::NoSession, "no user is active on seat0 (loginctl seat-status)"))?
         } else {
-            User::resolve(spec).await?.uid
+            identity::resolve_user(spec).await?.uid
         };
         match self.router.send(FindSession(uid)).await {
             Ok(Some(session)) => Ok(Target::Session(session)),
@@ -153,12 +153,12 @@ impl Job {
     }
 
     fn subject(&self, target: Option<&Target>) -> Subject {
-        let own_user = || (self.level == Level::User).then(|| (Arc::from(self.user.name.as_str()), self.user.uid));
+        let own_user = || (self.level == Level::User).then(|| (Arc::clone(&self.user.name), self.user.uid));
         let (user, level, home) = match (&self.request.via, target) {
             (Via::User { uid, name, .. }, _) => (Some((Arc::clone(name), *uid)), Level::User, None),
             (Via::Upstream, Some(Target::Session(session))) => {
                 let user = &session.user;
-                (Some((Arc::from(user.name.as_str()), user.uid)), Level::User, Some(user.home.clone()))
+                (Some((Arc::clone(&user.name), user.uid)), Level::User, Some(user.home.clone()))
             }
             (Via::Upstream, None) if self.request.username.is_some() => (None, Level::User, None),
             _ => (own_user(), self.level, (self.level == Level::User).then(|| self.user.home.clone())),
@@ -199,8 +199,7 @@ impl Job {
         if (follow.is_empty() && links.is_empty()) || !self.judged() {
             return Ok(Paths::new());
         }
-        let method = self.request.call.method.as_str();
-        if !self.policy.wants_paths(method, subject.level, subject.user.as_deref(), From::Host) {
+        if !self.policy.wants_paths(&self.query(subject, named, &[])) {
             return Ok(Paths::new());
         }
         let mut given = Vec::new();
@@ -216,6 +215,12 @@ impl Job {
         resolving.await.unwrap_or_else(|_| Err(Fault::internal("resolving paths stopped")))
     }
 
+    fn query<'q>(&'q self, subject: &'q Subject, params: &'q Struct, paths: &'q [PathBuf]) -> Query<'q> {
+        let from = if matches!(self.request.via, Via::Upstream) { From::Host } else { From::User };
+        let (user, uid) = (subject.user.as_deref(), subject.uid.map(Uid::as_raw));
+        Query { user, uid, paths, ..Query::new(self.request.call.method.as_str(), subject.level, from, params) }
+    }
+
     /// Whether policy has a say: a module's own call to the host is part of the call that it works on.
     fn judged(&self) -> bool {
         !matches!(self.request.via, Via::Module)
@@ -225,27 +230,18 @@ impl Job {
         if !self.judged() {
             return Ok("the daemon's own".to_owned());
         }
-        let empty = Struct::new();
-        let paths: Vec<PathBuf> = resolved.values().cloned().collect();
-        let method = self.request.call.method.as_str();
-        let query = Query {
-            method,
-            level: subject.level,
-            user: subject.user.as_deref(),
-            from: if matches!(self.request.via, Via::Upstream) { From::Host } else { From::User },
-            paths: &paths,
-            params: self.named().unwrap_or(&empty),
-        };
-        let verdict = self.policy.judge(&query);
+        let (empty, paths) = (Struct::new(), resolved.values().cloned().collect::<Vec<_>>());
+        let verdict = self.policy.judge(&self.query(subject, self.named().unwrap_or(&empty), &paths));
         if verdict.allow {
             return Ok(verdict.decided_by);
         }
-        let fault = verdict.fault(method);
+        let fault = verdict.fault(self.request.call.method.as_str());
         Err((verdict.decided_by, fault))
     }
 
     fn opening(&self, subject: &Subject, verdict: audit::Verdict, rule: String) -> Opening {
-        let secrets = self.entry.as_ref().map_or(&[][..], |entry| entry.spec.secrets);
+        let (names, secrets) =
+            self.entry.as_ref().map_or((&[][..], &[][..]), |entry| (entry.spec.params, entry.spec.secrets));
         let (tag, encoding) = match &self.request.reply {
             Reply::Wire { tag, encoding, .. } => (Some(tag.clone()), Some(*encoding)),
             Reply::Inside(_) => (None, None),
@@ -264,7 +260,7 @@ impl Job {
             method: self.request.call.method.clone(),
             tag,
             encoding,
-            params: summarise(&self.request.call.params, secrets),
+            params: summarise(&self.request.call.params, names, secrets),
             verdict,
             rule: rule.into(),
         }
@@ -273,9 +269,7 @@ impl Job {
     /// Records a call that does not run.
     async fn refuse(&self, subject: &Subject, rule: &str, fault: Fault) -> Outcome {
         let opening = self.opening(subject, audit::Verdict::Deny, rule.to_owned());
-        if let Err(error) = self.audit.deny(opening, &fault).await {
-            tracing::error!(%error, "a refusal can't be recorded");
-        }
+        self.audit.refuse(opening, &fault).await;
         Err(fault)
     }
 
@@ -294,9 +288,15 @@ impl Job {
             Target::Here => self.act_here(resolved, deadline, cancel).await,
             Target::Session(session) => {
                 let call = self.request.call.clone();
-                let username = Some(session.user.name.as_str().to_owned());
+                let username = Some(session.user.name.to_string());
                 let options = CallOptions { username, timeout, encoding: Some(Encoding::Cbor) };
-                let delivered = session.address.send(Deliver { call, options }).await;
+                if let Reply::Wire { responder, .. } = &mut self.request.reply {
+                    responder.on_account_of(Source::User(session.user.uid.as_raw()));
+                }
+                // Whatever ends this job ends the call in the session.
+                let cancel = cancel.child_token();
+                let _ends_it = cancel.clone().drop_guard();
+                let delivered = session.address.send(Deliver { call, options, cancel }).await;
                 let gone = |_| Fault::new(FaultCode::SessionClosed, "the session closed");
                 let (value, held) = delivered.map_err(gone)??;
                 self.hold(held);

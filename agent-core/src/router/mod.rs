@@ -19,24 +19,23 @@ pub use self::modules::Collision;
 pub use self::serve::{ServeHost, accept_programs, accept_sessions};
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Uid;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::job::{Job, Reply, Target};
 use self::modules::{Catalogue, Modules};
-use self::session::{Session, SessionRef};
+use self::session::SessionRef;
 use crate::audit::{Audit, Event};
 use crate::config::Limits;
 use crate::identity::User;
-use crate::link::{Incoming, Link};
-use crate::module::{CallId, Descriptor, Level, ModuleEnv, OwnerId};
+use crate::link::Link;
+use crate::module::{CallId, Descriptor, HostCaller, Level, ModuleEnv, OwnerId};
 use crate::policy::Policy;
 use crate::rpc::{Call, Fault, FaultCode, Outcome, Value};
 
@@ -116,7 +115,7 @@ impl RouterHandle {
         let address = Router::create(move |context| {
             // Everything that is allowed in flight fits, so that only a flood beyond the limits waits.
             context.set_mailbox_capacity(options.limits.calls_host);
-            let host = caller::from_module(context.address());
+            let host: Arc<dyn HostCaller> = caller::from_module(context.address());
             let env = |descriptor: &'static Descriptor| ModuleEnv {
                 level: options.level,
                 uid: user.uid,
@@ -305,10 +304,10 @@ impl Router {
     /// Tells the host, if one of ours is there.
     fn announce(&self, topic: &'static str, session: &SessionRef, address: Addr<Self>) {
         let user = &session.user;
-        let event = Event::new(topic).of_user(Arc::from(&*user.name), user.uid);
+        let event = Event::new(topic).of_user(Arc::clone(&user.name), user.uid);
         let audit = self.audit.clone();
         let data = Value::object([
-            ("username", user.name.as_str().into()),
+            ("username", (&*user.name).into()),
             ("uid", Value::Int(user.uid.as_raw().into())),
             ("pid", Value::Int(session.pid.as_raw().into())),
         ]);
@@ -424,7 +423,7 @@ impl Handler<Status> for Router {
 
     fn handle(&mut self, _: Status, _: &mut Context<Self>) -> String {
         let host = if self.upstream.is_some() { "host connected" } else { "host away" };
-        let mut users: Vec<_> = self.sessions.values().map(|session| session.user.name.as_str()).collect();
+        let mut users: Vec<_> = self.sessions.values().map(|session| &*session.user.name).collect();
         users.sort_unstable();
         match users.len() {
             0 => format!("{host}; no sessions"),

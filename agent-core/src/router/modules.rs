@@ -28,10 +28,10 @@ pub(super) struct Catalogue {
 
 /// Where a method is found.
 #[derive(Clone)]
-pub(super) struct Entry {
-    pub(super) module: &'static Descriptor,
-    pub(super) index: usize,
-    pub(super) spec: Arc<MethodSpec>,
+pub(crate) struct Entry {
+    pub(crate) module: &'static Descriptor,
+    pub(crate) index: usize,
+    pub(crate) spec: Arc<MethodSpec>,
 }
 
 /// Two modules that can't live in one daemon.

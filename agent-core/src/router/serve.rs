@@ -15,7 +15,7 @@ use super::session::{Session, SessionRef};
 use super::{Request, Router, RouterHandle, Take, Via};
 use crate::audit::Event;
 use crate::frame::BadFrame;
-use crate::identity::{User, peer_credentials};
+use crate::identity::{Peer, User, resolve_user};
 use crate::link::{Incoming, Link, LinkOptions, Serve};
 use crate::module::OwnerId;
 use crate::rpc::{Fault, FaultCode, Outcome, Tag, Value, from_value};
@@ -162,13 +162,13 @@ async fn serve_session(
     router: RouterHandle,
     strangers: Arc<Mutex<HashMap<Uid, usize>>>,
 ) -> Result<(), String> {
-    let peer = peer_credentials(&stream).map_err(|error| format!("no peer credentials: {error}"))?;
+    let peer = Peer::of(&stream).map_err(|error| format!("no peer credentials: {error}"))?;
     let _stranger = Stranger::admit(&strangers, peer.uid)?;
-    let user = User::by_uid(peer.uid).await.map_err(|fault| fault.message)?;
+    let user = resolve_user(&peer.uid.to_string()).await.map_err(|fault| fault.message)?;
     let serve = Arc::new(ServeSession {
         router: router.clone(),
         user: Arc::new(user),
-        pid: peer.pid,
+        pid: peer.pid.unwrap_or(Pid::from_raw(0)),
         joined: OnceLock::new(),
         said_hello: tokio::sync::Notify::new(),
     });
@@ -248,7 +248,7 @@ impl Serve for ServeSession {
                     incoming.answer(outcome).await;
                 }
                 (Some(owner), method) if method != "session.hello" => {
-                    let via = Via::User { uid: self.user.uid, name: self.user.name.as_str().into(), owner: *owner };
+                    let via = Via::User { uid: self.user.uid, name: Arc::clone(&self.user.name), owner: *owner };
                     let _ = self.router.address.send(Take(Request::from_incoming(incoming, via))).await;
                 }
                 _ => {
@@ -260,12 +260,12 @@ impl Serve for ServeSession {
     }
 
     fn stray_reply(&self, tag: &Tag) {
-        let event = Event::new("reply.dropped").of_user(self.user.name.as_str().into(), self.user.uid);
+        let event = Event::new("reply.dropped").of_user(Arc::clone(&self.user.name), self.user.uid);
         note(&self.router, event.with(serde_json::json!({ "tag": tag.as_str() })));
     }
 
     fn bad_frame(&self, bad: &BadFrame) {
-        let event = Event::new("frame.refused").of_user(self.user.name.as_str().into(), self.user.uid);
+        let event = Event::new("frame.refused").of_user(Arc::clone(&self.user.name), self.user.uid);
         note(&self.router, event.with(serde_json::json!({ "error": bad.error.to_string() })));
     }
 }
@@ -284,7 +284,7 @@ impl ServeSession {
         let owner = self.router.address.send(join).await.map_err(stopped)??;
         let _ = self.joined.set(owner);
         self.said_hello.notify_one();
-        Ok(Value::object([("username", self.user.name.as_str().into())]))
+        Ok(Value::object([("username", (&*self.user.name).into())]))
     }
 }
 
@@ -365,7 +365,7 @@ pub async fn accept_programs(listener: UnixListener, router: RouterHandle) {
             },
             () = stopping.cancelled() => return,
         };
-        let allowed = peer_credentials(&stream).is_ok_and(|peer| peer.uid == router.user.uid || peer.uid.is_root());
+        let allowed = Peer::of(&stream).is_ok_and(|peer| peer.uid == router.user.uid || peer.uid.is_root());
         if !allowed {
             tracing::warn!("refused a program of another user on the control socket");
             continue;
@@ -394,7 +394,7 @@ impl Serve for ServeProgram {
         Box::pin(async move {
             // A program keeps nothing here between calls, so it owns nothing.
             let user = &self.router.user;
-            let via = Via::User { uid: user.uid, name: user.name.as_str().into(), owner: OwnerId(0) };
+            let via = Via::User { uid: user.uid, name: Arc::clone(&user.name), owner: OwnerId(0) };
             let _ = self.router.address.send(Take(Request::from_incoming(incoming, via))).await;
         })
     }

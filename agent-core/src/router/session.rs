@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 use actix::prelude::*;
 use nix::unistd::Pid;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
 use crate::identity::User;
 use crate::link::{CallOptions, Link, Source};
-use crate::rpc::{Call, Fault, Value};
+use crate::rpc::{Call, Fault, FaultCode, Value};
 
 /// How long a session may take over something that it is told.
 const TELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -70,6 +71,8 @@ impl Actor for Session {
 pub(super) struct Deliver {
     pub call: Call,
     pub options: CallOptions,
+    /// Fires when nobody waits for the answer any more.
+    pub cancel: CancellationToken,
 }
 
 /// The session's answer, with what it holds of its link's inbound budget.
@@ -78,8 +81,13 @@ pub(super) type Delivered = Result<(Value, Option<OwnedSemaphorePermit>), Fault>
 impl Handler<Deliver> for Session {
     type Result = ResponseFuture<Delivered>;
 
-    fn handle(&mut self, Deliver { call, options }: Deliver, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, Deliver { call, options, cancel }: Deliver, _: &mut Context<Self>) -> Self::Result {
         let link = self.link.clone();
-        Box::pin(async move { link.forward(call, &options, Source::System).await })
+        Box::pin(async move {
+            tokio::select! {
+                delivered = link.forward(call, &options, Source::System) => delivered,
+                () = cancel.cancelled() => Err(Fault::new(FaultCode::Cancelled, "the caller went away")),
+            }
+        })
     }
 }
