@@ -195,20 +195,11 @@ impl Job {
 
     async fn resolve_paths(&self, subject: &Subject) -> Result<Paths, Fault> {
         let (Some(entry), Some(named)) = (&self.entry, self.named()) else { return Ok(Paths::new()) };
-        let (follow, links) = (entry.spec.paths, entry.spec.link_paths);
-        if (follow.is_empty() && links.is_empty()) || !self.judged() {
+        let names_paths = !entry.spec.paths.is_empty() || !entry.spec.link_paths.is_empty();
+        if !names_paths || !self.judged() || !self.policy.wants_paths(&self.query(subject, named, &[])) {
             return Ok(Paths::new());
         }
-        if !self.policy.wants_paths(&self.query(subject, named, &[])) {
-            return Ok(Paths::new());
-        }
-        let mut given = Vec::new();
-        let names = follow.iter().map(|name| (*name, true)).chain(links.iter().map(|name| (*name, false)));
-        for (name, follow) in names {
-            if let Some(path) = paths::absolute(named, name, subject.home.as_deref())? {
-                given.push((name, path, follow));
-            }
-        }
+        let given = paths::given(&entry.spec, named, subject.home.as_deref())?;
         let resolving = tokio::task::spawn_blocking(move || {
             given.into_iter().map(|(name, path, follow)| Ok((name, paths::resolve(&path, follow)?))).collect()
         });

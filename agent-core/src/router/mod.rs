@@ -16,6 +16,7 @@ mod serve;
 mod session;
 
 pub use self::modules::Collision;
+pub use self::paths::resolve_for_policy;
 pub use self::serve::{ServeHost, accept_programs, accept_sessions};
 
 use std::collections::HashMap;
