@@ -1,10 +1,8 @@
 //! XML-RPC against the crate dxr, both ways.
 
-use std::collections::HashMap;
-
 use agent_core::encoding::{Encoding, decode_call, decode_outcome, encode_call, encode_outcome};
 use agent_core::rpc::{Fault, Struct, Value};
-use dxr::{FaultResponse, MethodCall, MethodResponse, TryFromValue, TryToValue};
+use dxr::{FaultResponse, MethodCall, MethodResponse};
 use proptest::prelude::*;
 
 use crate::support::{call, moment, tag, tree};
@@ -19,12 +17,8 @@ fn from_dxr(value: &dxr::Value) -> Value {
         dxr::Value::String(text) => Value::String(text.clone()),
         dxr::Value::Base64(bytes) => Value::Bytes(bytes.clone().into()),
         dxr::Value::DateTime(moment) => Value::DateTime(moment.to_string().parse().unwrap()),
-        dxr::Value::Array(_) => {
-            let items = Vec::<dxr::Value>::try_from_value(value).unwrap();
-            Value::Array(items.iter().map(from_dxr).collect())
-        }
-        dxr::Value::Struct(_) => {
-            let members = HashMap::<String, dxr::Value>::try_from_value(value).unwrap();
+        dxr::Value::Array(items) => Value::Array(items.iter().map(from_dxr).collect()),
+        dxr::Value::Struct(members) => {
             Value::Struct(members.iter().map(|(name, member)| (name.clone(), from_dxr(member))).collect())
         }
         other => panic!("a type that dxr did not have: {other:?}"),
@@ -39,15 +33,10 @@ fn to_dxr(value: &Value) -> dxr::Value {
         Value::Double(number) => dxr::Value::Double(*number),
         Value::String(text) => dxr::Value::String(text.clone()),
         Value::Bytes(bytes) => dxr::Value::Base64(bytes.to_vec()),
-        Value::DateTime(moment) => {
-            let xml = format!("<value><dateTime.iso8601>{moment}</dateTime.iso8601></value>");
-            dxr::Value::from_xml(&xml).unwrap()
-        }
-        Value::Array(items) => items.iter().map(to_dxr).collect::<Vec<_>>().try_to_value().unwrap(),
+        Value::DateTime(moment) => dxr::Value::DateTime(moment.to_string().parse().unwrap()),
+        Value::Array(items) => dxr::Value::Array(items.iter().map(to_dxr).collect()),
         Value::Struct(members) => {
-            let members: HashMap<String, dxr::Value> =
-                members.iter().map(|(name, member)| (name.clone(), to_dxr(member))).collect();
-            members.try_to_value().unwrap()
+            dxr::Value::Struct(members.iter().map(|(name, member)| (name.clone(), to_dxr(member))).collect())
         }
     }
 }

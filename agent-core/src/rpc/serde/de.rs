@@ -83,7 +83,7 @@ impl de::Error for Error {
             Unexpected::Signed(number) => Self::custom(format_args!("expected {expected}, got {number}")),
             Unexpected::Unsigned(number) => Self::custom(format_args!("expected {expected}, got {number}")),
             Unexpected::Float(number) => Self::custom(format_args!("expected {expected}, got {number}")),
-            other => Self::custom(format_args!("expected {expected}, got another {}", type_of(&other))),
+            other => Self::custom(format_args!("expected {expected}, got {} that is not", type_of(&other))),
         }
     }
 
@@ -134,8 +134,10 @@ impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = self.0.to_string();
         match words.split(' ').next() {
-            Some("struct" | "map") => f.write_str("a struct"),
-            Some("tuple" | "sequence") => f.write_str("an array"),
+            Some("struct") => f.write_str("a struct"),
+            Some("tuple") => f.write_str("an array"),
+            _ if words == "a sequence" => f.write_str("an array"),
+            _ if words == "a map" => f.write_str("a struct"),
             Some("enum") => f.write_str("a string, or a struct of one member"),
             Some("i8" | "i16" | "i32" | "i64") => write!(f, "an int ({words})"),
             Some("u8" | "u16" | "u32" | "u64" | "usize") => write!(f, "an int that is not negative ({words})"),
