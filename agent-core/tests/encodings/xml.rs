@@ -185,6 +185,14 @@ fn what_is_not_well_formed_is_a_parse_error() {
 }
 
 #[test]
+fn an_error_never_repeats_control_characters_or_much_of_the_input() {
+    let body = format!("<methodCall><methodName>a</methodName></me\u{1b}[2J\n{}>", "x".repeat(10_000));
+    let (code, message) = refused(Encoding::Xml, body);
+    assert_eq!(code, FaultCode::Parse);
+    assert!(!message.contains(char::is_control) && message.len() < 1024, "{message}");
+}
+
+#[test]
 fn what_is_no_xmlrpc_is_no_request() {
     for body in [
         "<html><body>hello</body></html>",

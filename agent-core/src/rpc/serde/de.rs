@@ -88,7 +88,7 @@ impl de::Error for Error {
     }
 
     fn unknown_variant(variant: &str, known: &'static [&'static str]) -> Self {
-        let variant: String = variant.chars().take(40).collect();
+        let variant = shown(variant);
         match known {
             [] => Self::custom(format_args!("unknown variant `{variant}`, none is taken")),
             known => Self::custom(format_args!("unknown variant `{variant}`, expected one of {}", listed(known))),
@@ -96,7 +96,7 @@ impl de::Error for Error {
     }
 
     fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
-        Self::new(Problem::Unknown { name: name.chars().take(40).collect(), known })
+        Self::new(Problem::Unknown { name: shown(name), known })
     }
 
     fn missing_field(name: &'static str) -> Self {
@@ -106,6 +106,11 @@ impl de::Error for Error {
     fn duplicate_field(name: &'static str) -> Self {
         Self::custom(format_args!("the parameter `{name}` comes twice, or once by each of its two names"))
     }
+}
+
+/// A name that a peer chose, fit for one line of a log.
+fn shown(name: &str) -> String {
+    name.chars().take(40).flat_map(char::escape_debug).collect()
 }
 
 fn listed(names: &[&str]) -> String {
@@ -188,7 +193,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer {
                 let value = visitor.visit_map(&mut members)?;
                 match members.members.next() {
                     None => Ok(value),
-                    Some((name, _)) => Err(Error::new(Problem::Unknown { name, known: &[] })),
+                    Some((name, _)) => Err(Error::new(Problem::Unknown { name: shown(&name), known: &[] })),
                 }
             }
         }
@@ -291,7 +296,7 @@ impl<'de> MapAccess<'de> for Members {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let (name, value) = self.next.take().ok_or_else(|| Error::new(Problem::Missing("a member")))?;
-        seed.deserialize(ValueDeserializer(value)).map_err(|error| error.within(name))
+        seed.deserialize(ValueDeserializer(value)).map_err(|error| error.within(shown(&name)))
     }
 
     fn size_hint(&self) -> Option<usize> {

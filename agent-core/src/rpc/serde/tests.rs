@@ -207,6 +207,18 @@ fn an_error_never_repeats_a_secret() {
 }
 
 #[test]
+fn a_name_that_a_peer_chose_stays_on_one_short_line() {
+    let name = format!("a\nb{}", "x".repeat(100));
+    for message in [
+        complaint([("path", "/a".into()), ("mode", "read".into()), (&name, 1.into())]),
+        complaint([("path", "/a".into()), ("mode", name.as_str().into())]),
+        complaint([("path", "/a".into()), ("mode", "read".into()), ("env", Value::object([(&name, 1.into())]))]),
+    ] {
+        assert!(message.contains(r"a\nbxxx") && message.len() < 200 && !message.contains('\n'), "{message}");
+    }
+}
+
+#[test]
 fn arrays_longer_than_a_tuple_are_refused() {
     assert_eq!(from_value::<(i32, i32)>(Value::Array(vec![1.into(), 2.into()])).unwrap(), (1, 2));
     assert!(from_value::<(i32, i32)>(Value::Array(vec![1.into(), 2.into(), 3.into()])).is_err());
