@@ -180,13 +180,27 @@ fn too_many() -> Fault {
 }
 
 /// Well-formed, but not what it should be.
-pub(super) fn invalid(message: impl Into<String>) -> Fault {
-    Fault::new(FaultCode::InvalidRequest, message)
+pub(super) fn invalid(message: impl AsRef<str>) -> Fault {
+    Fault::new(FaultCode::InvalidRequest, one_line(message.as_ref()))
 }
 
 /// Not well-formed.
-pub(super) fn malformed(message: impl Into<String>) -> Fault {
-    Fault::new(FaultCode::Parse, message)
+pub(super) fn malformed(message: impl AsRef<str>) -> Fault {
+    Fault::new(FaultCode::Parse, one_line(message.as_ref()))
+}
+
+/// A message without the control characters and the length that parsers' errors repeat from the input: it goes to logs and
+/// terminals.
+fn one_line(message: &str) -> String {
+    const LONGEST: usize = 400;
+    let mut line = String::with_capacity(message.len().min(LONGEST));
+    for character in message.chars().take(LONGEST) {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line
 }
 
 /// The same name a second time.

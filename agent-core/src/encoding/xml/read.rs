@@ -120,6 +120,9 @@ impl Parser {
             }
             Element::Name => {
                 let name = std::mem::take(&mut self.text);
+                if !name.chars().all(super::write::is_xml) {
+                    return Err(invalid(format!("XML has no such characters in a name: {}", shortened(&name))));
+                }
                 self.tree.name(name, &mut self.budget)?;
                 None
             }

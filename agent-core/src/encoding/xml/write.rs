@@ -84,7 +84,7 @@ impl Writer {
 }
 
 /// Whether XML 1.0 has that character, be it as a reference (`Char` of the recommendation).
-fn is_xml(character: char) -> bool {
+pub(super) fn is_xml(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 

@@ -83,12 +83,12 @@ impl de::Error for Error {
             Unexpected::Signed(number) => Self::custom(format_args!("expected {expected}, got {number}")),
             Unexpected::Unsigned(number) => Self::custom(format_args!("expected {expected}, got {number}")),
             Unexpected::Float(number) => Self::custom(format_args!("expected {expected}, got {number}")),
-            other => Self::custom(format_args!("expected {expected}, got another {}", type_of(&other))),
+            other => Self::custom(format_args!("expected {expected}, got {} that is not", type_of(&other))),
         }
     }
 
     fn unknown_variant(variant: &str, known: &'static [&'static str]) -> Self {
-        let variant: String = variant.chars().take(40).collect();
+        let variant = shown(variant);
         match known {
             [] => Self::custom(format_args!("unknown variant `{variant}`, none is taken")),
             known => Self::custom(format_args!("unknown variant `{variant}`, expected one of {}", listed(known))),
@@ -96,7 +96,7 @@ impl de::Error for Error {
     }
 
     fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
-        Self::new(Problem::Unknown { name: name.chars().take(40).collect(), known })
+        Self::new(Problem::Unknown { name: shown(name), known })
     }
 
     fn missing_field(name: &'static str) -> Self {
@@ -106,6 +106,11 @@ impl de::Error for Error {
     fn duplicate_field(name: &'static str) -> Self {
         Self::custom(format_args!("the parameter `{name}` comes twice, or once by each of its two names"))
     }
+}
+
+/// A name that a peer chose, fit for one line of a log.
+fn shown(name: &str) -> String {
+    name.chars().take(40).flat_map(char::escape_debug).collect()
 }
 
 fn listed(names: &[&str]) -> String {
@@ -134,8 +139,10 @@ impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = self.0.to_string();
         match words.split(' ').next() {
-            Some("struct" | "map") => f.write_str("a struct"),
-            Some("tuple" | "sequence") => f.write_str("an array"),
+            Some("struct") => f.write_str("a struct"),
+            Some("tuple") => f.write_str("an array"),
+            _ if words == "a sequence" => f.write_str("an array"),
+            _ if words == "a map" => f.write_str("a struct"),
             Some("enum") => f.write_str("a string, or a struct of one member"),
             Some("i8" | "i16" | "i32" | "i64") => write!(f, "an int ({words})"),
             Some("u8" | "u16" | "u32" | "u64" | "usize") => write!(f, "an int that is not negative ({words})"),
@@ -186,7 +193,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer {
                 let value = visitor.visit_map(&mut members)?;
                 match members.members.next() {
                     None => Ok(value),
-                    Some((name, _)) => Err(Error::new(Problem::Unknown { name, known: &[] })),
+                    Some((name, _)) => Err(Error::new(Problem::Unknown { name: shown(&name), known: &[] })),
                 }
             }
         }
@@ -289,7 +296,7 @@ impl<'de> MapAccess<'de> for Members {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let (name, value) = self.next.take().ok_or_else(|| Error::new(Problem::Missing("a member")))?;
-        seed.deserialize(ValueDeserializer(value)).map_err(|error| error.within(name))
+        seed.deserialize(ValueDeserializer(value)).map_err(|error| error.within(shown(&name)))
     }
 
     fn size_hint(&self) -> Option<usize> {
