@@ -116,7 +116,8 @@ pub(crate) fn read(path: &Path, trust: Trust) -> Result<Option<Source>, ConfigEr
     // Without O_NONBLOCK a FIFO of that name would hold the daemon's start.
     let file = match OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path) {
         Ok(file) => file,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        // A symlink to nothing is a file that its owner meant to be there: going on without it could allow too much.
+        Err(error) if is_absent(&error) && path.symlink_metadata().is_err() => return Ok(None),
         Err(error) => return Err(unreadable(error)),
     };
     let metadata = file.metadata().map_err(unreadable)?;
@@ -130,6 +131,10 @@ pub(crate) fn read(path: &Path, trust: Trust) -> Result<Option<Source>, ConfigEr
         ConfigError { file: label.clone(), line: Some(line), message: "not UTF-8, which TOML has to be".to_owned() }
     })?;
     Source::new(&label, text).map(Some)
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 fn read_bounded(
@@ -152,7 +157,7 @@ pub(crate) fn drop_ins(folder: &Path, trust: Trust) -> Result<Vec<PathBuf>, Conf
         |error: std::io::Error| ConfigError::file(folder.display().to_string(), format!("can't be listed: {error}"));
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(error) if is_absent(&error) && folder.symlink_metadata().is_err() => return Ok(Vec::new()),
         Err(error) => return Err(unreadable(error)),
     };
     trust.check_metadata(folder, &std::fs::metadata(folder).map_err(unreadable)?)?;

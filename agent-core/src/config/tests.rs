@@ -1,7 +1,7 @@
 //! The configuration as its files make it: real files, real owners and modes.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -197,6 +197,18 @@ fn what_is_no_regular_file_is_refused_and_does_not_hang() {
 }
 
 #[test]
+fn a_symlink_to_nothing_is_an_error_and_no_absent_file() {
+    for name in ["virtagentd.toml", "conf.d", "conf.d/a.toml", "home/.config/virtagent/policy.toml"] {
+        let etc = Etc::new();
+        let link = etc.path(name);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink("/nonexistent", &link).unwrap();
+        let error = etc.load_user().expect_err(name).to_string();
+        assert!(error.starts_with(&link.display().to_string()), "{error}");
+    }
+}
+
+#[test]
 fn a_users_policy_narrows_the_owners_and_is_among_the_sources() {
     let etc = Etc::new();
     let file = etc.write(
@@ -230,8 +242,13 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
         "test.toml:2: unknown key \"bdy\" in limits: did you mean \"body\"? \
          (known: head, body, calls_per_session, calls_host, frame_timeout, default_timeout)"
     );
-    assert!(error_of("\n[limts]").starts_with("test.toml:2: unknown key \"limts\" at the top: did you mean \"limits\"?"));
-    assert!(error_of("[policy]\n\nrules = []").contains("test.toml:3: unknown key \"rules\" in policy: did you mean \"rule\"?"));
+    assert!(
+        error_of("\n[limts]").starts_with("test.toml:2: unknown key \"limts\" at the top: did you mean \"limits\"?")
+    );
+    assert!(
+        error_of("[policy]\n\nrules = []")
+            .contains("test.toml:3: unknown key \"rules\" in policy: did you mean \"rule\"?")
+    );
     let far = error_of("[limits]\nsomething_else = 1");
     assert!(far.contains("unknown key") && !far.contains("did you mean"), "{far}");
 }

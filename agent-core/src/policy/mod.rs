@@ -22,6 +22,8 @@ mod rule;
 mod verdict;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};

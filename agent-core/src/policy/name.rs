@@ -35,7 +35,9 @@ impl NameGlob {
     /// It is empty, too long, has control characters, or is an `@` name, which is resolved before policy is asked.
     pub fn user(text: &str) -> Result<Self, BadGlob> {
         if text.starts_with('@') {
-            return Err(BadGlob("a user's name; @active and its like stand for a user, and the rule sees that user".into()));
+            return Err(BadGlob(
+                "a user's name; @active and its like stand for a user, and the rule sees that user".into(),
+            ));
         }
         if text.is_empty() || text.len() > Self::MAX || text.chars().any(char::is_control) {
             return Err(BadGlob(

@@ -14,8 +14,7 @@ use crate::module::Level;
 /// The most rules of a policy, over all of its files.
 pub const MAX_RULES: usize = 4096;
 
-const KEYS: [&str; 9] =
-    ["action", "method", "level", "user", "from", "path", "params", "comment", "reason"];
+const KEYS: [&str; 9] = ["action", "method", "level", "user", "from", "path", "params", "comment", "reason"];
 
 /// What one file says about policy.
 #[derive(Default)]
@@ -86,7 +85,8 @@ fn rule(item: &Item) -> Result<Rule, ConfigError> {
         Some(item) => globs(&item, "a method or a glob such as \"file.*\", or a list of them", NameGlob::method)?,
         None => return Err(missing("method", "write method = \"*\" if every method is meant")),
     };
-    let paths = section.get("path").map(|item| globs(&item, "an absolute path or glob, or a list of them", PathGlob::new));
+    let paths =
+        section.get("path").map(|item| globs(&item, "an absolute path or glob, or a list of them", PathGlob::new));
     Ok(Rule {
         place: place(item),
         action,

@@ -66,6 +66,10 @@ impl Verdict {
             Some(place) => (Value::from(&*place.file), Value::Int(i64::try_from(place.line).unwrap_or(i64::MAX))),
             None => (Value::from("built in"), Value::Int(0)),
         };
-        Fault::new(FaultCode::Denied, message).with_data(Value::object([("rule", rule), ("file", file), ("line", line)]))
+        Fault::new(FaultCode::Denied, message).with_data(Value::object([
+            ("rule", rule),
+            ("file", file),
+            ("line", line),
+        ]))
     }
 }
