@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -16,6 +17,8 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// A program with everything that its process starts with.
 pub(crate) struct Image<'a> {
@@ -139,13 +142,14 @@ unsafe fn become_program(orders: &Orders) -> (Step, c_int) {
         if libc::getppid() != orders.parent {
             libc::_exit(127);
         }
-        // Ignored signals survive exec, and the parent's handlers must not run here. SIGKILL, SIGSTOP and the C
-        // library's own two refuse, which is right.
-        let mut default: libc::sigaction = std::mem::zeroed();
-        default.sa_sigaction = libc::SIG_DFL;
+        // Ignored signals survive exec, and the parent's handlers must not run here. The kernel's own call, because the
+        // C library's refuses the two signals it keeps for itself; all zeroes is SIG_DFL without flags or mask on every
+        // architecture. SIGKILL and SIGSTOP refuse, which is right.
+        let default = [0_u64; 8];
         let mut signal = 1;
         while signal <= LAST_SIGNAL {
-            libc::sigaction(signal, &raw const default, ptr::null_mut());
+            let none = ptr::null_mut::<c_void>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of::<u64>());
             signal += 1;
         }
         if libc::setsid() < 0 {
@@ -250,6 +254,12 @@ pub(crate) fn keep_ended_children() {
             libc::sigaction(libc::SIGCHLD, &raw const action, ptr::null_mut());
         }
     }
+}
+
+/// Registers a descriptor with the event loop.
+pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open until it is dropped, and nothing replaces it while the `AsyncFd` has it.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }
 
 /// Sets a terminal's size.

@@ -83,7 +83,9 @@ impl Drop for Group {
         if !buried {
             let leader = self.leader;
             let _ = child::signal_group(leader, SIGKILL);
-            let _ = pool::submit(move |_| drop(child::bury(leader, true)));
+            let _ = pool::submit(move |_| {
+                let _ = child::bury(leader, true);
+            });
             self.remove_script();
         }
     }
@@ -117,7 +119,7 @@ impl Leader {
         slot: Option<OwnedSemaphorePermit>,
     ) -> Result<Self, ExecError> {
         let watch = match pidfd {
-            Some(fd) => AsyncFd::with_interest(fd, Interest::READABLE).map(Watch::Pidfd),
+            Some(fd) => child::watch(fd, Interest::READABLE).map(Watch::Pidfd),
             None => signal(SignalKind::child()).map(Watch::Sigchld),
         };
         let watch = watch.map_err(|error| ExecError::io("watch the program", &error))?;

@@ -97,3 +97,9 @@ impl Owners {
         self.stop.cancel();
     }
 }
+
+impl Drop for Owners {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -8,8 +8,10 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::child;
 use crate::error::ExecError;
 
 /// One of our ends, shared between who reads and who writes a terminal.
@@ -20,7 +22,7 @@ pub(crate) fn end(fd: OwnedFd) -> Result<End, ExecError> {
     let register = || {
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        AsyncFd::new(fd)
+        child::watch(fd, Interest::READABLE | Interest::WRITABLE)
     };
     register().map(Arc::new).map_err(|error: io::Error| ExecError::io("watch the program's streams", &error))
 }
