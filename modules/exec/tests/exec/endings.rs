@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use agent_core::module::OwnerId;
 use agent_core::rpc::{FaultCode, Value};
 
-use crate::{argv, lives, module, pid_in, pushed_until, run, sh, soon, start, until};
+use crate::{argv, lives, module, pid_in, run, sh, soon, start, until};
 
 /// A shell that starts a child which ignores SIGTERM, writes its number to `file`, and waits.
 fn family(file: &std::path::Path) -> Value {

@@ -1,4 +1,5 @@
 //! The module with real programs.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod bench;
 mod endings;

@@ -45,7 +45,7 @@ async fn a_slow_host_has_at_most_four_chunks_under_way_and_gets_every_byte_in_or
     while ends < 2 {
         // The window fills, and then the program waits.
         let mut window = vec![pushed(&mut calls).await];
-        while window.len() < 4 && !(ends + window.iter().filter(|chunk| chunk.eof).count() == 2) {
+        while window.len() < 4 && ends + window.iter().filter(|chunk| chunk.eof).count() < 2 {
             window.push(pushed(&mut calls).await);
         }
         for _ in 0..20 {
@@ -83,8 +83,11 @@ async fn many_small_writes_become_few_chunks() {
     let wait = module.call_named("exec.wait", [("handle", handle)]);
     let rest = async {
         module.host_releases(1);
-        let chunk = pushed(&mut calls).await;
+        let mut chunk = pushed(&mut calls).await;
         module.host_releases(1000);
+        if chunk.stream == "stderr" {
+            chunk = pushed(&mut calls).await;
+        }
         chunk.data.len()
     };
     let (ended, length) = tokio::join!(soon(wait), rest);
