@@ -138,6 +138,12 @@ mod tests {
         base.variables.keys().map(|name| name.to_string_lossy().into_owned()).collect()
     }
 
+    impl Base {
+        pub(crate) fn for_tests() -> Self {
+            base(Level::System)
+        }
+    }
+
     #[test]
     fn the_system_level_has_a_clean_environment() {
         let base = base(Level::System);

@@ -210,3 +210,45 @@ fn session_of(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(3)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Wanted;
+    use crate::environment::Base;
+    use crate::launch::{Wiring, launch};
+    use crate::live::Census;
+    use crate::params::StartParams;
+
+    async fn started(base: &Base, words: &[&str]) -> Arc<Group> {
+        let argv = words.iter().map(|word| (*word).to_owned()).collect();
+        let mut params = StartParams { argv: Some(argv), ..StartParams::default() };
+        let command = Wanted::of_start(&mut params).command(base, None).unwrap();
+        launch(command, Wiring::Pipes { stdin: false }).await.unwrap().group
+    }
+
+    #[tokio::test]
+    async fn where_the_kernel_has_no_pidfds_the_end_is_seen_by_sigchld() {
+        let (base, census) = (Base::for_tests(), Census::new());
+        let mut leaders = Vec::new();
+        for code in 0..20 {
+            let group = started(&base, &["sh", "-c", &format!("sleep 0.0{code}; exit {code}")]).await;
+            leaders.push((code, Leader::new(group, None, Duration::from_secs(1), census.enter(), None).unwrap()));
+        }
+        for (code, mut leader) in leaders {
+            leader.ended().await;
+            assert_eq!(leader.finish().await.unwrap().code(), Some(code));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_signal_after_the_burial_reaches_nobody() {
+        let (base, census) = (Base::for_tests(), Census::new());
+        let group = started(&base, &["true"]).await;
+        let mut leader = Leader::new(Arc::clone(&group), None, Duration::ZERO, census.enter(), None).unwrap();
+        leader.ended().await;
+        assert_eq!(group.signal(SIGTERM), Ok(()), "an unburied leader keeps its number");
+        leader.finish().await.unwrap();
+        assert_eq!(group.signal(SIGTERM), Err(Errno::ESRCH));
+    }
+}
