@@ -69,6 +69,20 @@ impl Group {
         status.ok().flatten().ok_or(ExecError::Lost)
     }
 
+    /// Kills the group outright and leaves its burial to another thread: there is no event loop any more to wait in.
+    fn abandon(&self) {
+        let mut buried = self.buried.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut *buried, true) {
+            let leader = self.leader;
+            let _ = child::signal_group(leader, SIGKILL);
+            let _ = pool::submit(move |_| {
+                let _ = child::bury(leader, true);
+            });
+            drop(buried);
+            self.remove_script();
+        }
+    }
+
     fn remove_script(&self) {
         let script = self.script.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(script) = script {
@@ -79,15 +93,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let buried = *self.buried.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if !buried {
-            let leader = self.leader;
-            let _ = child::signal_group(leader, SIGKILL);
-            let _ = pool::submit(move |_| {
-                let _ = child::bury(leader, true);
-            });
-            self.remove_script();
-        }
+        self.abandon();
     }
 }
 
@@ -145,7 +151,7 @@ impl Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        // Without a runtime the daemon is ending, and dropping the group kills it outright.
+        // Without a runtime, or with one that is ending and drops the task, the duty's own end kills the group outright.
         if let (Some(mut duty), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
             duty.group.terminate();
             runtime.spawn(async move {
@@ -156,6 +162,12 @@ impl Drop for Leader {
                 let _ = duty.finish().await;
             });
         }
+    }
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        self.group.abandon();
     }
 }
 

@@ -9,13 +9,13 @@
 //! - Should the daemon itself be killed, the kernel kills the program (not what the program started, and not one that
 //!   changed its user; systemd ends those with the unit).
 //! - A program inherits nothing of the daemon: three file descriptors, default signals, umask 022, and the environment
-//!   that [`environment`] describes.
-//! - The event loop never waits: programs are started by threads ([`pool`]) and watched by descriptors.
+//!   that `environment` describes.
+//! - The event loop never waits: programs are started by threads (`pool`) and watched by descriptors.
 //!
 //! # Layout
-//! [`child`] the system calls · [`pool`], [`launch`], [`terminal`] starting · [`group`] signals and burial ·
-//! [`stream`], [`oversee`] one program's life · [`run`] and [`started`], [`push`] the two kinds of methods ·
-//! [`owners`], [`live`] who has what · [`command`], [`environment`], [`params`], [`settings`], [`signals`], [`error`].
+//! `child` the system calls · `pool`, `launch`, `terminal` starting · `group` signals and burial ·
+//! `stream`, `oversee` one program's life · `run` and `started`, `push` the two kinds of methods ·
+//! `owners`, `live` who has what · `command`, `environment`, `params`, `settings`, `signals`, `error`.
 #![deny(unsafe_code)]
 
 mod child;

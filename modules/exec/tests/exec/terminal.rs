@@ -20,7 +20,10 @@ async fn a_program_has_a_controlling_terminal_of_the_given_size_and_kind() {
     let (handle, _) = start(&module, [("argv", sh("stty size </dev/tty; echo $TERM; test -t 1 && tty")), pty()]).await;
     let first = pushed(&mut calls).await;
     assert_eq!((first.stream.as_str(), first.seq), ("pty", 0));
-    let text = String::from_utf8(first.data).unwrap() + &pushed_until(&mut calls, "/dev/pts/").await;
+    let mut text = String::from_utf8(first.data).unwrap();
+    if !text.contains("/dev/pts/") {
+        text += &pushed_until(&mut calls, "/dev/pts/").await;
+    }
     assert!(text.starts_with("40 100\r\nxterm-256color\r\n/dev/pts/"), "{text:?}");
     let ended = soon(module.call_named("exec.wait", [("handle", handle)])).await.unwrap();
     assert_eq!(ended.get("exit_code").unwrap().as_int(), Some(0));
