@@ -30,8 +30,9 @@ pub struct Client {
     capabilities: Arc<Capabilities>,
     target: Arc<Target>,
     options: CallOptions,
-    /// The user that calls of the other side must come from, when ours are to one user.
     user: Option<String>,
+    /// Whether `--timeout` was given.
+    limited: bool,
 }
 
 impl Client {
@@ -68,7 +69,8 @@ impl Client {
         let timeout = Some(global.timeout.unwrap_or(DEFAULT_TIMEOUT));
         let options = CallOptions { username: global.user.clone(), timeout, encoding };
         let (capabilities, target) = (Arc::new(capabilities), Arc::new(target));
-        Ok(Self { link, capabilities, target, options, user: global.user.clone() })
+        let limited = global.timeout.is_some();
+        Ok(Self { link, capabilities, target, options, user: global.user.clone(), limited })
     }
 
     /// Whether the guest is one of ours, which takes many calls at a time.
@@ -106,6 +108,12 @@ impl Client {
         let mut other = self.clone();
         other.options.timeout = Some(timeout);
         other
+    }
+
+    /// The same connection for work whose time depends on a file's size: without a limit, unless `--timeout` set one.
+    #[must_use]
+    pub fn patient(&self) -> Self {
+        if self.limited { self.clone() } else { self.within(Duration::ZERO) }
     }
 
     /// The same connection with `@active` or a UID turned into a name, so that several calls reach one session and what
@@ -153,7 +161,10 @@ impl Client {
         if fault.is(FaultCode::SessionClosed)
             && let Ok(reason) = tokio::time::timeout(Duration::ZERO, self.link.closed()).await
         {
-            return Failure::NoConnection(format!("{}: the link ended before {method} was answered: {reason}", self.target.name));
+            return Failure::NoConnection(format!(
+                "{}: the link ended before {method} was answered: {reason}",
+                self.target.name
+            ));
         }
         let what = match self.user() {
             Some(user) => format!("{method} as {user}"),
@@ -218,6 +229,12 @@ impl Params {
     /// The parameters.
     pub fn done(self) -> Struct {
         self.0
+    }
+}
+
+impl From<Struct> for Params {
+    fn from(members: Struct) -> Self {
+        Self(members)
     }
 }
 

@@ -91,7 +91,9 @@ impl Serve for Desk {
                             let _ = taker.try_send(incoming);
                             return;
                         }
-                        _ => Err(Fault::new(FaultCode::Busy, "the host has as much to do as it takes; try again later")),
+                        _ => {
+                            Err(Fault::new(FaultCode::Busy, "the host has as much to do as it takes; try again later"))
+                        }
                     }
                 }
             };

@@ -46,8 +46,8 @@ impl Address {
             return Ok(Self::Unix(text.to_owned()));
         };
         let parsed = numbers.split_once(':').and_then(|(cid, port)| Some((cid.parse().ok()?, port.parse().ok()?)));
-        let (cid, port) =
-            parsed.ok_or_else(|| Failure::usage(format!("not a vsock address (want vsock:CID:PORT): vsock:{numbers}")))?;
+        let (cid, port) = parsed
+            .ok_or_else(|| Failure::usage(format!("not a vsock address (want vsock:CID:PORT): vsock:{numbers}")))?;
         Ok(Self::Vsock { cid, port })
     }
 }
@@ -129,9 +129,8 @@ fn by_name(name: &str, places: &Places) -> Result<Target> {
         format!("found: {}", list(others.iter().map(|target| target.name.clone())))
     };
     let file = places.vms_file();
-    let unreadable = libvirt::unreadable(&places.libvirt).map_or_else(String::new, |path| {
-        format!(", and {} is closed to you (try as root)", path.display())
-    });
+    let unreadable = libvirt::unreadable(&places.libvirt)
+        .map_or_else(String::new, |path| format!(", and {} is closed to you (try as root)", path.display()));
     Err(Failure::NoConnection(format!(
         "no VM {name}: neither [vm.{name}] in {file} nor a running libvirt domain with a channel {}{unreadable}; {known}",
         libvirt::PORT
@@ -219,10 +218,9 @@ pub fn busy(address: &Address) -> String {
 fn cannot_connect(path: &Path, error: &std::io::Error) -> String {
     let shown = path.display();
     match error.kind() {
-        ErrorKind::NotFound => format!(
-            "no socket {shown}: is the VM running, with a channel {} whose socket is there?",
-            libvirt::PORT
-        ),
+        ErrorKind::NotFound => {
+            format!("no socket {shown}: is the VM running, with a channel {} whose socket is there?", libvirt::PORT)
+        }
         ErrorKind::ConnectionRefused => {
             format!("nobody listens on {shown}: the VM that made it has ended; start it, or correct the path")
         }

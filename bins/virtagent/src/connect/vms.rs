@@ -25,7 +25,9 @@ struct Vm {
 pub fn read(path: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(BTreeMap::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(BTreeMap::new());
+        }
         Err(error) => return Err(Failure::local("read", path, &error)),
     };
     parse(&text).map_err(|message| Failure::usage(format!("{}: {message}", path.display())))
