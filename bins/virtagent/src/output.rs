@@ -85,7 +85,7 @@ impl Table {
     /// Columns by their heads; one that begins with `>` is set to the right.
     pub fn new(heads: &[&str]) -> Self {
         let mut grid = Grid::new();
-        grid.load_preset(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        grid.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         grid.set_header(heads.iter().map(|head| head.trim_start_matches('>')));
         Self { grid, right: heads.iter().map(|head| head.starts_with('>')).collect() }
     }

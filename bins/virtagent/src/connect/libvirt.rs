@@ -143,17 +143,17 @@ fn socket_of_port(xml: &str) -> Option<PathBuf> {
     let (mut source, mut ours) = (None, false);
     loop {
         match reader.read_event().ok()? {
-            Event::Start(tag) if tag.name().as_ref() == "channel".as_bytes() => {
+            Event::Start(tag) if tag.name().as_ref() == "channel" => {
                 (within, source, ours) = (true, None, false);
             }
             Event::Start(tag) | Event::Empty(tag) if within => match tag.name().as_ref() {
-                b"source" if attribute(&tag, "mode").is_none_or(|mode| mode == "bind") => {
+                "source" if attribute(&tag, "mode").is_none_or(|mode| mode == "bind") => {
                     source = attribute(&tag, "path");
                 }
-                b"target" => ours = attribute(&tag, "name").is_some_and(|name| name == PORT),
+                "target" => ours = attribute(&tag, "name").is_some_and(|name| name == PORT),
                 _ => {}
             },
-            Event::End(tag) if tag.name().as_ref() == "channel".as_bytes() => {
+            Event::End(tag) if tag.name().as_ref() == "channel" => {
                 if let (true, Some(path)) = (ours, source.take()) {
                     return Some(path.into());
                 }
@@ -167,8 +167,7 @@ fn socket_of_port(xml: &str) -> Option<PathBuf> {
 
 fn attribute(tag: &BytesStart<'_>, name: &str) -> Option<String> {
     let attribute = tag.try_get_attribute(name).ok()??;
-    let text = std::str::from_utf8(&attribute.value).ok()?;
-    quick_xml::escape::unescape(text).ok().map(|text| text.into_owned())
+    quick_xml::escape::unescape(&attribute.value).ok().map(|text| text.into_owned())
 }
 
 #[cfg(test)]
