@@ -35,34 +35,38 @@ Examples:
   virtagent -s /run/vm/va.sock power off         without libvirt
 
 Which VM:
-  -s PATH names the host's end of the VM's channel `org.qemu.virtagent`: a unix socket, or vsock:CID:PORT.
-  --vm NAME looks in ~/.config/virtagent/vms.toml, then among libvirt's running domains.
-  With neither, $VIRTAGENT_SOCKET is used; else the only VM that is found, if there is exactly one.
+  -s PATH names the host's end of the VM's channel `org.qemu.virtagent`: a
+  unix socket, or vsock:CID:PORT. --vm NAME looks in
+  ~/.config/virtagent/vms.toml, then among libvirt's running domains. With
+  neither, $VIRTAGENT_SOCKET is used; else the only VM that is found.
 
   ~/.config/virtagent/vms.toml:
     [vm.web1]
     socket = \"/run/vm/web1-virtagent.sock\"
 
+  One program at a time can hold a VM's channel: while `events`, `serve` or
+  `shell` runs, another command for that VM waits, and then says so.
+
 As whom:
-  Without -u a method runs at system level (root in the guest); with -u USER it runs in that user's session. USER
-  is a name, a numeric UID, or @active: whoever sits at the guest's active seat. The guest's owner decides by policy
-  what either may do, and every call is in the guest's audit log.
+  Without -u a method runs at system level, as root of the guest; with -u USER
+  in that user's session. USER is a name, a numeric UID, or @active: whoever
+  sits at the guest's active seat. The guest's owner decides by policy what
+  may be done, and every call is in the guest's audit log.
 
 Exit status:
   0    success
   1    the guest refused or failed; the message says why
   2    wrong usage, or a local file that can't be read or written
-  3    no connection: no VM found, nobody listens, the agent does not answer, or the link broke
+  3    no connection: no VM found, nobody listens, no answer, or the link broke
   124  the time of --timeout passed
-  130  interrupted with Ctrl-C; 141: whoever read standard output went away
-  `exec`, `script` and `shell` exit with the program's own code, 128+N when signal N ended it, 127 when there is no
-  such program and 126 when it can't be run.
+  130  interrupted by Ctrl-C
+  141  whoever read standard output went away
+  `exec`, `script` and `shell` exit with the program's own code; 128+N when
+  signal N ended it, 127 when there is no such program, 126 when it can't be
+  run.
 
 Environment:
-  VIRTAGENT_SOCKET   what -s says, when neither -s nor --vm is given
-
-One program at a time can hold a VM's channel: while `events`, `serve` or `shell` runs, another command for that VM
-waits and then says so.";
+  VIRTAGENT_SOCKET   what -s says, when neither -s nor --vm is given";
 
 /// Act inside a virtual machine: as root, or as one of its users
 #[derive(Debug, Parser)]
@@ -132,7 +136,8 @@ Examples:
     Info,
     /// The users whose sessions are connected
     #[command(after_help = "\
-A user is listed while their user daemon runs, which normally is from login to logout. -u takes any name listed here.")]
+A user is listed while their user daemon runs, normally from login to logout.
+-u takes any name that is listed here.")]
     Users,
     /// The methods that the guest offers, or one method's help and parameters
     #[command(after_help = "\
@@ -159,9 +164,10 @@ Examples:
   virtagent --vm web1 exec -t -- htop            with a terminal
   virtagent --vm web1 --timeout 30s exec -- fsck -n /dev/vdb
 
-Standard input is passed when it is not a terminal, or with -i. SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed to the
-program; a third Ctrl-C leaves without waiting for it, and the guest then ends it. The exit code is the program's own,
-128+N when signal N ended it.")]
+Standard input is passed when it is not a terminal, or with -i. SIGINT,
+SIGTERM, SIGHUP and SIGQUIT go to the program; a third Ctrl-C leaves without
+waiting for it, and the guest then ends it. The exit code is the program's
+own, 128+N when signal N ended it.")]
     Exec(Exec),
     /// Run a script in the guest with its interpreter
     #[command(after_help = "\
@@ -178,7 +184,8 @@ Examples:
   virtagent --vm web1 -u @active shell   of whoever sits at the guest's screen
   virtagent --vm web1 shell -- bash --norc
 
-To leave when the guest does not react: Ctrl-] at any time, or ~. at the beginning of a line (~~ sends one ~).")]
+To leave when the guest does not react: Ctrl-] at any time, or ~. at the
+beginning of a line (~~ sends one ~).")]
     Shell {
         /// What to run instead of the login shell
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGV")]
@@ -202,13 +209,17 @@ Examples:
   virtagent --vm web1 serve --handler ticket.open=/usr/local/bin/open-ticket
   virtagent --vm web1 serve --handler 'host.time=date +\\\"%FT%T\\\"' --reconnect
 
-Each handler is a shell command. It gets the call's parameters as one line of JSON on standard input (an object when
-they were named, else an array), VIRTAGENT_METHOD, and VIRTAGENT_USERNAME when a user of the guest called (unset for
-the system daemon; the guest's kernel vouches for the name). Its standard output, parsed as JSON, is the result;
-nothing is nil. When it exits with another code than 0, the first line of its standard error is the caller's fault.
-A user of the guest may occupy half of --jobs; further calls are answered Busy.
+Each handler is a shell command. It gets the call's parameters as one line of
+JSON on standard input (an object when they were named, else an array), and
+in its environment VIRTAGENT_METHOD and, when a user of the guest called,
+VIRTAGENT_USERNAME: a name that the guest's kernel vouches for. Its standard
+output, parsed as JSON, is the result; no output is nil. When it exits with
+another code than 0, the first line of its standard error is the caller's
+fault. One user of the guest may occupy half of --jobs; what is too much is
+answered `busy`.
 
-va.hello, va.ping, va.capabilities and host.event are always answered. What arrives is printed, one line each.")]
+va.hello, va.ping, va.capabilities and host.event are always answered. What
+arrives is printed, one line each.")]
     Serve(Serve),
     /// Inside a guest: call the host
     #[command(subcommand)]
@@ -217,10 +228,10 @@ va.hello, va.ping, va.capabilities and host.event are always answered. What arri
 
 const CALL_HELP: &str = "\
 Parameters:
-  name=value     a named parameter; the value is JSON (numbers, true, [..], {..}) or, when it is not, a string
-  name=\"text\"    JSON too: a string that looks like a number ('port=\"80\"')
+  name=value     a named parameter; the value is JSON (a number, true, [..],
+                 {..}) or else a string; 'port=\"80\"' is a string in JSON
   name=@FILE     bytes from a file; @- from standard input
-  [..] or {..}   all parameters as one JSON array (by position) or object (by name)
+  [..] or {..}   all parameters: a JSON array by position, an object by name
   value          by position, when no parameter has a name
 
 Examples:
@@ -230,8 +241,8 @@ Examples:
   virtagent --vm web1 call exec.run 'argv=[\"id\",\"-u\"]' timeout_ms=5000
   virtagent --vm web1 call exec.run '{\"script\": \"cat\", \"stdin\": {\"$base64\": \"aGk=\"}}'
 
-A result that is text or bytes is written as it is; others, and all with --json, as JSON, in which bytes are
-{\"$base64\": \"..\"}.";
+A result that is text or bytes is written as it is; others, and all with
+--json, as JSON, in which bytes are {\"$base64\": \"..\"}.";
 
 #[derive(Debug, Args)]
 pub struct Ping {
@@ -261,8 +272,9 @@ Examples:
   virtagent --vm web1 -u alice file get notes.txt .    relative to alice's home
   virtagent --vm web1 file get /var/log/syslog - | less
 
-Bytes go to DEST.part, which is renamed when the whole file's digest matches the guest's; an existing DEST is replaced
-only then. Run the same command again to resume after an interruption: DEST.part.meta remembers which file it was.")]
+Bytes go to DEST.part, which is renamed when the whole file's digest matches
+the guest's; an existing DEST is replaced only then. After an interruption the
+same command goes on where it was: DEST.part.meta knows which file it is.")]
     Get {
         /// The guest's file
         remote: String,
@@ -278,8 +290,9 @@ Examples:
   mysqldump db | virtagent --vm web1 file put - /srv/db.sql
   virtagent --vm web1 file put --resume disk.img /srv/disk.img
 
-The guest writes beside the destination, compares the digest and only then replaces it: nothing half-written is seen.
-With --resume the bytes go to DEST.virtagent-part, which an interruption leaves for the next --resume.")]
+The guest writes beside the destination, compares the digest and only then
+replaces it: nothing half-written is seen. With --resume the bytes go to
+DEST.virtagent-part, which an interruption leaves for the next --resume.")]
     Put {
         /// A file, or - for standard input
         local: PathBuf,
@@ -448,7 +461,8 @@ pub struct Serve {
 pub enum ToHostCommand {
     /// Call a method of the host, through your own user daemon
     #[command(after_help = "\
-Run this inside the guest, as a user whose user daemon runs. It uses $XDG_RUNTIME_DIR/virtagent/control.sock.
+Run this inside the guest, as a user whose user daemon runs; it uses
+$XDG_RUNTIME_DIR/virtagent/control.sock.
 
 Examples:
   virtagent to-host call va.ping

@@ -36,7 +36,11 @@ use crate::cli::Cli;
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    let cli = Cli::from_arg_matches(&cli::cli().get_matches()).unwrap_or_else(|error| error.exit());
+    let parsed = cli::cli().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
     let json = cli.global.json;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -59,6 +63,26 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Help goes where help goes; an error is one line.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if help || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(if help { 0 } else { 2 });
+    }
+    output::note(&format!("virtagent: {}", one_line(&error.render().to_string())));
+    ExitCode::from(2)
+}
+
+/// clap's error without its usage paragraph, in one line.
+fn one_line(text: &str) -> String {
+    let paragraphs = text.trim().split("\n\n").filter(|part| !part.starts_with("Usage:"));
+    let parts = paragraphs.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let line = parts.collect::<Vec<_>>().join("; ").replace("; For more information, try '--help'.", "; try --help");
+    line.trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]
@@ -87,6 +111,13 @@ mod tests {
         let parsed = Cli::try_parse_from(["virtagent", "ping", "-c", "1", "--vm", "x", "--timeout", "1m30s"]).unwrap();
         assert_eq!(parsed.global.vm.as_deref(), Some("x"));
         assert_eq!(parsed.global.timeout, Some(std::time::Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn an_error_of_the_command_line_is_one_line_with_a_way_on() {
+        let error = Cli::try_parse_from(["virtagent", "pnig"]).unwrap_err();
+        let line = super::one_line(&error.render().to_string());
+        assert!(line.starts_with("unrecognized subcommand 'pnig'; tip: ") && line.ends_with("; try --help"), "{line}");
     }
 
     #[test]

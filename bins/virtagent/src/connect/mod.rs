@@ -221,6 +221,9 @@ fn cannot_connect(path: &Path, error: &std::io::Error) -> String {
         ErrorKind::NotFound => {
             format!("no socket {shown}: is the VM running, with a channel {} whose socket is there?", libvirt::PORT)
         }
+        ErrorKind::ConnectionRefused if !is_socket(path) => {
+            format!("{shown} is not a socket: -s wants the host's end of the VM's channel")
+        }
         ErrorKind::ConnectionRefused => {
             format!("nobody listens on {shown}: the VM that made it has ended; start it, or correct the path")
         }
@@ -228,11 +231,12 @@ fn cannot_connect(path: &Path, error: &std::io::Error) -> String {
             format!("no permission for {shown}: use sudo, or become a member of the group that may write to it")
         }
         ErrorKind::InvalidInput => format!("{shown} is too long for a socket's path (107 bytes at most)"),
-        _ if error.raw_os_error() == Some(nix::errno::Errno::ENOTSOCK as i32) => {
-            format!("{shown} is not a socket: -s wants the host's end of the VM's channel")
-        }
         _ => format!("can't connect to {shown}: {}", reason(error)),
     }
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()))
 }
 
 #[cfg(test)]
