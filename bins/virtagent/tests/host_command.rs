@@ -72,7 +72,7 @@ fn a_refusal_prints_the_rule() {
 #[test]
 fn users_are_a_table_and_json() {
     let guest = ScriptedGuest::start();
-    assert!(out(&guest.run(&["users"])).starts_with("USER   UID  SESSION"));
+    assert!(out(&guest.run(&["users"])).starts_with("USER    UID  SESSION"));
     let users: serde_json::Value = serde_json::from_str(&out(&guest.run(&["users", "--json"]))).unwrap();
     assert_eq!(users[0]["username"], "alice");
 }
@@ -114,7 +114,7 @@ fn short_reads_and_writes_are_filled_up() {
 
 #[test]
 fn a_get_that_broke_off_is_resumed_where_it_was() {
-    let guest = ScriptedGuest::that(Mischief { vanish_at: Some(6), ..Mischief::default() });
+    let guest = ScriptedGuest::that(Mischief { vanish_at: Some(10), ..Mischief::default() });
     fs::write(guest.path("big"), content()).unwrap();
     let path = guest.path("big").to_str().unwrap().to_owned();
     let output = guest.run(&["file", "get", &path, "copy"]);
@@ -133,7 +133,7 @@ fn a_get_that_broke_off_is_resumed_where_it_was() {
 
 #[test]
 fn a_part_that_is_not_the_files_beginning_is_thrown_away() {
-    let guest = ScriptedGuest::that(Mischief { vanish_at: Some(6), ..Mischief::default() });
+    let guest = ScriptedGuest::that(Mischief { vanish_at: Some(10), ..Mischief::default() });
     fs::write(guest.path("big"), content()).unwrap();
     let path = guest.path("big").to_str().unwrap().to_owned();
     guest.run(&["file", "get", &path, "copy"]);

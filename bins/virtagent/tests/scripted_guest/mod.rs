@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use agent_core::config::Limits;
 use agent_core::link::{Incoming, Link, LinkOptions, Serve};
 use agent_core::rpc::{Fault, FaultCode, Outcome, Value};
+use tokio_util::sync::CancellationToken;
 
 use self::files::Files;
 
@@ -41,7 +42,8 @@ pub struct ScriptedGuest {
     mischief: Arc<Mutex<Mischief>>,
     calls: Arc<Mutex<Vec<String>>>,
     links: Arc<Mutex<Vec<Link>>>,
-    runtime: Option<tokio::runtime::Runtime>,
+    runtime: tokio::runtime::Handle,
+    stop: CancellationToken,
 }
 
 impl ScriptedGuest {
@@ -51,22 +53,33 @@ impl ScriptedGuest {
 
     pub fn that(mischief: Mischief) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
         let (mischief, calls) = (Arc::new(Mutex::new(mischief)), Arc::<Mutex<Vec<String>>>::default());
         let links = Arc::<Mutex<Vec<Link>>>::default();
-        let _inside = runtime.enter();
-        let listener = tokio::net::UnixListener::bind(dir.path().join("va.sock")).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(dir.path().join("va.sock")).unwrap();
+        listener.set_nonblocking(true).unwrap();
         let (wrong, log, all) = (Arc::clone(&mischief), Arc::clone(&calls), Arc::clone(&links));
-        runtime.spawn(async move {
+        let serve = async move {
+            let listener = tokio::net::UnixListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
                 let guest = Guest { mischief: Arc::clone(&wrong), calls: Arc::clone(&log), ..Guest::default() };
-                let link =
-                    Link::start(stream, LinkOptions::outer(&Limits::default()), Arc::new(Served(Arc::new(guest))));
+                let served = Arc::new(Served(Arc::new(guest)));
+                let link = Link::start(stream, LinkOptions::outer(&Limits::default()), served);
                 all.lock().unwrap().push(link);
             }
+        };
+        let stopped = stop.clone();
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve => {}
+                    () = stopped.cancelled() => {}
+                }
+            });
+            runtime.shutdown_background();
         });
-        drop(_inside);
-        Self { dir, mischief, calls, links, runtime: Some(runtime) }
+        Self { dir, mischief, calls, links, runtime: handle, stop }
     }
 
     /// The socket.
@@ -96,7 +109,7 @@ impl ScriptedGuest {
             link.filter(Link::is_ours)
         });
         let options = agent_core::link::CallOptions { username: username.map(str::to_owned), ..Default::default() };
-        self.runtime.as_ref().unwrap().block_on(link.call(method, params, &options))
+        self.runtime.block_on(link.call(method, params, &options))
     }
 
     /// The command, ready to run against this guest.
@@ -116,9 +129,7 @@ impl ScriptedGuest {
 
 impl Drop for ScriptedGuest {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.stop.cancel();
     }
 }
 
