@@ -23,7 +23,7 @@ pub fn run() -> Result<Vec<PathBuf>> {
         // Named without a version, so that an older version's file is never taken for this one.
         let file = dir.join(format!("{package}.deb"));
         let mut build = step::command(&[cargo_deb.as_os_str()]);
-        build.args(["-p", member, "--no-build", "--locked", "--output"]).arg(&file);
+        build.args(["-p", member, "--no-build", "--locked", "--quiet", "--output"]).arg(&file);
         step::run(&mut build)?;
         if !file.exists() {
             bail!("cargo-deb succeeded and left no {}", file.display());
