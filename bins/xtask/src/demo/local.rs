@@ -143,7 +143,7 @@ fn refusal_and_log(tour: &Tour) -> Result<()> {
     tour.refused(&["file", "cat", "/etc/shadow"])?;
     tour.run(
         "virtagentd",
-        &["policy", "test", "--config", "demo.toml", "file.open", "path=/etc/hostname", "mode=read"],
+        &["policy", "test", "--config", "demo.toml", "file.open", "--level", "system", "--path", "/etc/hostname"],
     )?;
 
     tour.tell("Everything is in the guest's audit log, each record carrying the hash of the one before.");
