@@ -15,6 +15,8 @@ mod step;
 mod test;
 mod tree;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// virtagent's developer tool.
@@ -39,12 +41,20 @@ enum Command {
     Man,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Package => package::run().map(|_| ()),
         Command::Image(options) => image::run(&options).map(|_| ()),
         Command::Man => man::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Its causes, and no backtrace: this is for whoever runs the tool.
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
