@@ -16,7 +16,7 @@
 //!
 //! An arrow points down only: `router -> link -> frame -> encoding -> rpc`.
 //! Nothing here knows a shipped module by name.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod audit;

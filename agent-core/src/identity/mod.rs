@@ -1,1 +1,5 @@
-//! (to come)
+//! Users, sessions and the boot.
+
+mod random;
+
+pub use self::random::random_u32;

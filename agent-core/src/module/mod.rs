@@ -14,6 +14,7 @@ mod schema;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub(crate) use self::context::BUDGET_UNITS;
 pub use self::context::{CallContext, CallId, HostCaller, Level, ModuleEnv, Origin, OwnerId};
 pub use self::descriptor::{BuildError, Descriptor, Levels, Placement};
 pub use self::methods::{Handler, MethodSpec, Methods};
