@@ -11,6 +11,8 @@
 //! Must never: take an identity from a frame, block the event loop, or keep anything running while idle.
 
 mod boot;
+#[cfg(test)]
+mod fake_logind;
 mod logind;
 mod peer;
 mod random;
