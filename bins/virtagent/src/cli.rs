@@ -1,72 +1,17 @@
 //! The command line: what `virtagent` takes, and the help that teaches it.
 //!
-//! Owns clap's definitions and the parsing of single arguments. Uses clap and std only, because the developer's tool
-//! includes this file to generate manual pages and completions. Must never do I/O.
+//! Owns clap's definitions and the parsing of single arguments; longer help stands in `help/`. Uses clap and std only,
+//! because the developer's tool includes this file to generate manual pages and completions. Must never do I/O.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-const EXAMPLES: &str = "\
-Examples:
-  virtagent --vm web1 ping                       is the agent there?
-  virtagent --vm web1 users                      who can I act as?
-  virtagent --vm web1 exec -- systemctl status   run a program as root
-  virtagent --vm web1 -u alice exec -- id        run it as alice
-  virtagent --vm web1 -u alice shell             a terminal as alice
-  virtagent --vm web1 file get /var/log/syslog . copy a file out
-  virtagent --vm web1 file put app.tar /srv/     copy a file in
-  virtagent --vm web1 call file.stat path=/etc   call any method
-  virtagent -s /run/vm/va.sock power off         without libvirt
+const EXAMPLES: &str =
+    concat!(include_str!("help/examples.txt"), "Run `virtagent COMMAND --help` for a command's own examples.");
 
-Run `virtagent COMMAND --help` for a command's own examples.";
-
-const LONG_EXAMPLES: &str = "\
-Examples:
-  virtagent --vm web1 ping                       is the agent there?
-  virtagent --vm web1 users                      who can I act as?
-  virtagent --vm web1 exec -- systemctl status   run a program as root
-  virtagent --vm web1 -u alice exec -- id        run it as alice
-  virtagent --vm web1 -u alice shell             a terminal as alice
-  virtagent --vm web1 file get /var/log/syslog . copy a file out
-  virtagent --vm web1 file put app.tar /srv/     copy a file in
-  virtagent --vm web1 call file.stat path=/etc   call any method
-  virtagent -s /run/vm/va.sock power off         without libvirt
-
-Which VM:
-  -s PATH names the host's end of the VM's channel `org.qemu.virtagent`: a
-  unix socket, or vsock:CID:PORT. --vm NAME looks in
-  ~/.config/virtagent/vms.toml, then among libvirt's running domains. With
-  neither, $VIRTAGENT_SOCKET is used; else the only VM that is found.
-
-  ~/.config/virtagent/vms.toml:
-    [vm.web1]
-    socket = \"/run/vm/web1-virtagent.sock\"
-
-  One program at a time can hold a VM's channel: while `events`, `serve` or
-  `shell` runs, another command for that VM waits, and then says so.
-
-As whom:
-  Without -u a method runs at system level, as root of the guest; with -u USER
-  in that user's session. USER is a name, a numeric UID, or @active: whoever
-  sits at the guest's active seat. The guest's owner decides by policy what
-  may be done, and every call is in the guest's audit log.
-
-Exit status:
-  0    success
-  1    the guest refused or failed; the message says why
-  2    wrong usage, or a local file that can't be read or written
-  3    no connection: no VM found, nobody listens, no answer, or the link broke
-  124  the time of --timeout passed
-  130  interrupted by Ctrl-C
-  141  whoever read standard output went away
-  `exec`, `script` and `shell` exit with the program's own code; 128+N when
-  signal N ended it, 127 when there is no such program, 126 when it can't be
-  run.
-
-Environment:
-  VIRTAGENT_SOCKET   what -s says, when neither -s nor --vm is given";
+const LONG_EXAMPLES: &str = concat!(include_str!("help/examples.txt"), include_str!("help/topics.txt"));
 
 /// Act inside a virtual machine: as root, or as one of its users
 #[derive(Debug, Parser)]
@@ -150,24 +95,13 @@ Examples:
         method: Option<String>,
     },
     /// Call a method by name
-    #[command(after_help = CALL_HELP)]
+    #[command(after_help = include_str!("help/call.txt"))]
     Call(Call),
     /// Copy, list and change files of the guest
     #[command(subcommand)]
     File(FileCommand),
     /// Run a program in the guest, its standard streams connected to ours
-    #[command(after_help = "\
-Examples:
-  virtagent --vm web1 exec -- journalctl -b -p err
-  virtagent --vm web1 -u alice exec -C /srv -e LANG=C -- make test
-  tar c . | virtagent --vm web1 exec -- tar x -C /srv
-  virtagent --vm web1 exec -t -- htop            with a terminal
-  virtagent --vm web1 --timeout 30s exec -- fsck -n /dev/vdb
-
-Standard input is passed when it is not a terminal, or with -i. SIGINT,
-SIGTERM, SIGHUP and SIGQUIT go to the program; a third Ctrl-C leaves without
-waiting for it, and the guest then ends it. The exit code is the program's
-own, 128+N when signal N ended it.")]
+    #[command(after_help = include_str!("help/exec.txt"))]
     Exec(Exec),
     /// Run a script in the guest with its interpreter
     #[command(after_help = "\
@@ -204,45 +138,12 @@ Examples:
 With --json one object a line: time, user (absent for the system daemon), topic, data.")]
     Events(Events),
     /// Answer the guest's calls, with programs of yours
-    #[command(after_help = "\
-Examples:
-  virtagent --vm web1 serve --handler ticket.open=/usr/local/bin/open-ticket
-  virtagent --vm web1 serve --handler 'host.time=date +\\\"%FT%T\\\"' --reconnect
-
-Each handler is a shell command. It gets the call's parameters as one line of
-JSON on standard input (an object when they were named, else an array), and
-in its environment VIRTAGENT_METHOD and, when a user of the guest called,
-VIRTAGENT_USERNAME: a name that the guest's kernel vouches for. Its standard
-output, parsed as JSON, is the result; no output is nil. When it exits with
-another code than 0, the first line of its standard error is the caller's
-fault. One user of the guest may occupy half of --jobs; what is too much is
-answered `busy`.
-
-va.hello, va.ping, va.capabilities and host.event are always answered. What
-arrives is printed, one line each.")]
+    #[command(after_help = include_str!("help/serve.txt"))]
     Serve(Serve),
     /// Inside a guest: call the host
     #[command(subcommand)]
     ToHost(ToHostCommand),
 }
-
-const CALL_HELP: &str = "\
-Parameters:
-  name=value     a named parameter; the value is JSON (a number, true, [..],
-                 {..}) or else a string; 'port=\"80\"' is a string in JSON
-  name=@FILE     bytes from a file; @- from standard input
-  [..] or {..}   all parameters: a JSON array by position, an object by name
-  value          by position, when no parameter has a name
-
-Examples:
-  virtagent --vm web1 call va.ping
-  virtagent --vm web1 call file.stat path=/etc/hostname
-  virtagent --vm web1 call file.stat /etc/hostname
-  virtagent --vm web1 call exec.run 'argv=[\"id\",\"-u\"]' timeout_ms=5000
-  virtagent --vm web1 call exec.run '{\"script\": \"cat\", \"stdin\": {\"$base64\": \"aGk=\"}}'
-
-A result that is text or bytes is written as it is; others, and all with
---json, as JSON, in which bytes are {\"$base64\": \"..\"}.";
 
 #[derive(Debug, Args)]
 pub struct Ping {

@@ -177,7 +177,9 @@ impl fmt::Display for Failure {
                     Some(kind) => line += &format!(" [{}, {}]", kind.name(), fault.code),
                     None => line += &format!(" [fault {}]", fault.code),
                 }
-                if let Some(hint) = hint(fault).filter(|hint| !fault.message.contains(hint)) {
+                // A refusal that names its file needs no other.
+                let told = fault.is(FaultCode::Denied) && line.contains(".toml");
+                if let Some(hint) = hint(fault).filter(|hint| !told && !fault.message.contains(hint)) {
                     line += "; ";
                     line += hint;
                 }
@@ -205,7 +207,11 @@ mod tests {
         let data = Value::object([("rule", Value::object([("file", "/etc/v.toml".into()), ("line", Value::Int(7))]))]);
         let fault = Fault::new(FaultCode::Denied, "policy refuses exec.run at system level").with_data(data);
         let line = Failure::fault("exec.run", fault).to_string();
-        assert!(line.starts_with("exec.run: policy refuses exec.run at system level (/etc/v.toml:7) [denied, -32003]"));
+        assert!(
+            line.starts_with("exec.run: policy refuses exec.run at system level (/etc/v.toml:7) [denied, -32003]"),
+            "{line}"
+        );
+        assert!(!line.contains("virtagentd.toml"), "{line}");
     }
 
     #[test]

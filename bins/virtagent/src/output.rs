@@ -26,8 +26,10 @@ pub fn println(line: &str) -> Result<()> {
 
 /// JSON on standard output: spread over lines for a person, one line for a program.
 pub fn print_json(json: &Json) -> Result<()> {
-    let text = if io::stdout().is_terminal() { format!("{json:#}") } else { json.to_string() };
-    println(&escape_controls(&text))
+    match io::stdout().is_terminal() {
+        true => println(&escape_controls(&format!("{json:#}"))),
+        false => println(&json.to_string()),
+    }
 }
 
 /// One line of JSON, for streams.

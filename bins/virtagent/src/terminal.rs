@@ -19,7 +19,7 @@ struct Saved(Mutex<Option<Termios>>);
 impl Saved {
     fn restore(&self) {
         if let Some(settings) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = termios::tcsetattr(io::stdin().as_fd(), SetArg::TCSAFLUSH, &settings);
+            let _ = termios::tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &settings);
         }
     }
 }
@@ -48,7 +48,8 @@ impl RawMode {
                 usual(info);
             }));
         });
-        termios::tcsetattr(stdin.as_fd(), SetArg::TCSAFLUSH, &raw).map_err(failed)?;
+        // What was typed ahead is for the guest.
+        termios::tcsetattr(stdin.as_fd(), SetArg::TCSADRAIN, &raw).map_err(failed)?;
         Ok(Self(saved))
     }
 }

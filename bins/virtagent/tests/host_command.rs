@@ -1,5 +1,7 @@
 //! The built command against a scripted guest: what users type, what they read, how it exits.
 
+#![allow(clippy::unwrap_used)]
+
 mod scripted_guest;
 
 use std::fs;
@@ -332,4 +334,41 @@ fn ctrl_c_leaves_a_part_and_says_how_to_go_on() {
     assert_eq!(code(&output), 130, "{}", err(&output));
     assert!(err(&output).contains("run the same command again to go on"), "{}", err(&output));
     assert!(guest.path("copy.part").exists());
+}
+
+/// Runs a shell command line in a terminal of its own, with `typed` typed into it.
+fn in_a_terminal(guest: &ScriptedGuest, line: &str, typed: &str) -> String {
+    #[allow(clippy::disallowed_methods)]
+    let mut command = std::process::Command::new("script");
+    command.args(["-qec", line, "/dev/null"]).current_dir(guest.path("")).env("SHELL", "/bin/sh");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(typed.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    out(&output)
+}
+
+/// The command between two looks at the terminal's settings, which must be the same.
+fn session(guest: &ScriptedGuest, arguments: &str, typed: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_virtagent");
+    let line = format!("stty -g >before; {program} -s va.sock {arguments}; echo rc=$?; stty -g >after");
+    let shown = in_a_terminal(guest, &line, typed);
+    let read = |name: &str| fs::read_to_string(guest.path(name)).unwrap();
+    assert_eq!(read("before"), read("after"), "{shown}");
+    shown
+}
+
+#[test]
+fn a_shell_passes_keys_and_gives_the_terminal_back() {
+    let guest = ScriptedGuest::start();
+    let shown = session(&guest, "shell -- sh", "echo hel''lo\nexit 5\n");
+    assert!(shown.contains("hello") && shown.contains("rc=5"), "{shown}");
+}
+
+#[test]
+fn ctrl_bracket_leaves_a_program_that_does_not_react() {
+    let guest = ScriptedGuest::start();
+    let shown = session(&guest, "exec -t sleep 1000", "\x1d");
+    assert!(shown.contains("left the session") && shown.contains("rc=0"), "{shown}");
 }

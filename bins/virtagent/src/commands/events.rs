@@ -55,11 +55,12 @@ pub async fn stay(
                 told = false;
                 let reason = loop {
                     tokio::select! {
+                        // A guest that floods must not keep the user from leaving; what came is taken before the end.
                         biased;
-                        Some(incoming) = calls.recv() => take(incoming).await?,
-                        reason = client.closed() => break reason,
                         _ = interrupt.recv() => return Ok(0),
                         _ = terminate.recv() => return Ok(0),
+                        Some(incoming) = calls.recv() => take(incoming).await?,
+                        reason = client.closed() => break reason,
                     }
                 };
                 Failure::NoConnection(format!("{}: the link ended: {reason}", client.target().name))

@@ -141,7 +141,7 @@ async fn one(global: &Global, client: &Client, method: &str) -> Result<()> {
 
 /// A description of `va.describe` as text.
 fn explain(method: &str, description: &Json) -> String {
-    let mut text = format!("{method}");
+    let mut text = method.to_owned();
     let level = ["levels", "level"].into_iter().find_map(|name| description.get(name));
     match level {
         Some(Json::String(level)) => text += &format!("  ({level})"),

@@ -61,9 +61,9 @@ pub async fn run(global: &Global, options: &Ping) -> Result<u8> {
             "min": summary.min, "avg": summary.avg, "max": summary.max, "mdev": summary.mdev,
         }))?;
     } else if sent > 0 {
-        let lost = (sent - times.len() as u64) * 100 / sent;
+        let lost = 100.0 * (1.0 - times.len() as f64 / sent as f64);
         println(&format!("--- {} ping statistics ---", client.target().name))?;
-        println(&format!("{sent} calls, {} answers, {lost}% lost", times.len()))?;
+        println(&format!("{sent} calls, {} answers, {lost:.0}% lost", times.len()))?;
         if !times.is_empty() {
             let Summary { min, avg, max, mdev } = summary;
             println(&format!("rtt min/avg/max/mdev = {min:.3}/{avg:.3}/{max:.3}/{mdev:.3} ms"))?;

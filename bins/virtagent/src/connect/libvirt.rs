@@ -206,7 +206,7 @@ mod tests {
         let path = channel(dir.path(), "run/channel/1-a-name-of-more-than-");
         let roots = roots(dir.path());
         std::fs::write(dir.path().join("run/a-name-of-more-than-20-characters.xml"), "").unwrap();
-        assert_eq!(channels_of("a-name-of-more-than-20-characters", &roots), [path.clone()]);
+        assert_eq!(channels_of("a-name-of-more-than-20-characters", &roots), std::slice::from_ref(&path));
         assert!(channels_of("a-name-of-more-than", &roots).is_empty());
         assert_eq!(channels(&roots), [("a-name-of-more-than-20-characters".to_owned(), path)]);
     }

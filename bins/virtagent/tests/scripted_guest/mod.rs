@@ -141,7 +141,7 @@ pub fn eventually<T>(mut condition: impl FnMut() -> Option<T>) -> T {
             return met;
         }
         assert!(std::time::Instant::now() < deadline, "waited for a minute");
-        std::thread::yield_now();
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
     }
 }
 

@@ -55,6 +55,7 @@ pub(super) async fn call(
             let signal: Signal = params.get("signal").and_then(Value::as_str).unwrap_or_default().parse().unwrap();
             kill(Pid::from_raw(pid), signal).map(|()| Value::Nil).map_err(|errno| Fault::errno("kill", errno))
         }
+        "exec.resize" => Ok(Value::Nil),
         "exec.wait" => end.unwrap().await.map_err(|_| Fault::internal("wait")),
         _ => Err(Fault::method_not_found(method)),
     }
@@ -65,8 +66,16 @@ fn start(params: &Value, incoming: &Incoming, mischief: &Mischief) -> Result<(Pr
     let argv: Vec<&str> =
         params.get("argv").and_then(Value::as_array).unwrap_or_default().iter().filter_map(Value::as_str).collect();
     let mut command = Command::new(argv[0]);
-    command.args(&argv[1..]).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let fed = params.get("stdin").and_then(Value::as_bool) == Some(true);
+    command.args(&argv[1..]);
+    let terminal = params.get("pty").is_some();
+    if terminal {
+        // script(1) makes the terminal.
+        let words: Vec<_> = argv.iter().map(|word| format!("'{word}'")).collect();
+        command = Command::new("script");
+        command.args(["-qefc", &words.join(" "), "/dev/null"]);
+    }
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let fed = terminal || params.get("stdin").and_then(Value::as_bool) == Some(true);
     command.stdin(if fed { Stdio::piped() } else { Stdio::null() });
     let mut child = command.spawn().map_err(|error| Fault::os(format!("start {}", argv[0]), &error))?;
     let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
@@ -80,7 +89,8 @@ fn start(params: &Value, incoming: &Incoming, mischief: &Mischief) -> Result<(Pr
             let options = CallOptions { username: Some("mallory".to_owned()), ..CallOptions::default() };
             assert!(link.call("exec.output", vec![output], &options).await.is_err());
         }
-        let out = push(link.clone(), user.clone(), handle, "stdout", stdout, Arc::clone(&seq));
+        let out =
+            push(link.clone(), user.clone(), handle, if terminal { "pty" } else { "stdout" }, stdout, Arc::clone(&seq));
         let err = push(link, user, handle, "stderr", stderr, seq);
         let ((), (), status) = tokio::join!(out, err, child.wait());
         let status = status.unwrap();
