@@ -166,6 +166,9 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self) -> Result<String, Fault> {
+        if self.kind()? == Type::String {
+            return Ok(self.decoder.str().map_err(parse)?.to_owned());
+        }
         let mut text = String::new();
         for chunk in self.decoder.str_iter().map_err(parse)? {
             text.push_str(chunk.map_err(parse)?);
