@@ -328,6 +328,20 @@ async fn multicall(job: &Job, params: Struct, cancel: CancellationToken) -> Outc
     Ok(Value::Array(results))
 }
 
+/// What a multicall asks for, without the parameters; nothing for any other call.
+pub(super) fn names_of_multicall(call: &Call) -> Option<Value> {
+    if call.method != "system.multicall" {
+        return None;
+    }
+    let calls = match call.params.as_slice() {
+        [Value::Array(calls)] => calls.as_slice(),
+        [Value::Struct(named)] => named.get("calls").and_then(Value::as_array).unwrap_or_default(),
+        _ => &[],
+    };
+    let name = |call: &Value| call.get("methodName").and_then(Value::as_str).unwrap_or("?").into();
+    Some(Value::Array(calls.iter().map(name).collect()))
+}
+
 fn sub_call(call: Value) -> Result<Call, Fault> {
     let Value::Struct(mut members) = call else {
         return Err(Fault::invalid_params("each call is a struct {methodName, params}"));

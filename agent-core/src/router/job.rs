@@ -251,7 +251,11 @@ impl Job {
             method: self.request.call.method.clone(),
             tag,
             encoding,
-            params: summarise(&self.request.call.params, names, secrets),
+            params: match builtin::names_of_multicall(&self.request.call) {
+                // Each of its calls has a record of its own, in which that method's secrets are hidden.
+                Some(methods) => summarise(&[methods], &["methods"], &[]),
+                None => summarise(&self.request.call.params, names, secrets),
+            },
             verdict,
             rule: rule.into(),
         }
