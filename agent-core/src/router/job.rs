@@ -358,7 +358,7 @@ impl Job {
         let (method, level) = (&self.request.call.method, self.level);
         match &self.entry {
             None => Fault::method_not_found(format!(
-                "no such method: {method} (virtagent methods lists what is offered; a module may not be compiled in)"
+                "no such method here: {method}; the module that offers it may not be compiled in"
             )),
             Some(entry) if level == Level::System && entry.offered_at(Level::User) => Fault::method_not_found(format!(
                 "{method} is offered at user level only: name a user (X-Virtagent-Username, virtagent --user)"
