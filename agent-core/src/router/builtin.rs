@@ -319,10 +319,9 @@ async fn multicall(job: &Job, params: Struct, cancel: CancellationToken) -> Outc
         // As the convention has it: a result in an array of one, a fault as its struct.
         results.push(match outcome {
             Ok(value) => Value::Array(vec![value]),
-            Err(fault) => Value::object([
-                ("faultCode", Value::Int(fault.code)),
-                ("faultString", Value::String(fault.message)),
-            ]),
+            Err(fault) => {
+                Value::object([("faultCode", Value::Int(fault.code)), ("faultString", Value::String(fault.message))])
+            }
         });
     }
     Ok(Value::Array(results))
@@ -447,4 +446,3 @@ impl Handler<FindEntry> for Router {
         (entry.offered_at(self.level) && self.modules.runs(entry.module.name)).then(|| entry.clone())
     }
 }
-

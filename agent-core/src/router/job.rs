@@ -139,7 +139,8 @@ impl Job {
         };
         let uid = if spec == ACTIVE {
             let active = identity::Logind::system().active_user("seat0").await?;
-            active.ok_or_else(|| Fault::new(FaultCode::NoSession, "no user is active on seat0 (loginctl seat-status)"))?
+            active
+                .ok_or_else(|| Fault::new(FaultCode::NoSession, "no user is active on seat0 (loginctl seat-status)"))?
         } else {
             identity::resolve_user(spec).await?.uid
         };
@@ -344,8 +345,7 @@ impl Job {
         let host = caller::from_module(self.router.clone());
         let level = self.level;
         let paths = Arc::new(resolved);
-        let context =
-            CallContext { id: self.id, origin, owner, level, deadline, cancel, host, paths, budget, held };
+        let context = CallContext { id: self.id, origin, owner, level, deadline, cancel, host, paths, budget, held };
         let params = std::mem::take(&mut self.request.call.params);
         let module = entry.module.name;
         let invoked = self.router.send(Invoke { entry, context, params }).await;

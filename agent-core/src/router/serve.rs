@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix::prelude::*;
 use nix::unistd::{Pid, Uid};
 use serde::Deserialize;
+use serde_json::json;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::job::Reply;
@@ -30,7 +31,16 @@ const PROGRAMS: usize = 64;
 impl Request {
     fn from_incoming(incoming: Incoming, via: Via) -> Self {
         let Incoming { call, username, timeout, encoding, tag, size, responder, cancel } = incoming;
-        Self { call, via, username, timeout, cancel, size, reply: Reply::Wire { responder, tag, encoding }, nested: false }
+        Self {
+            call,
+            via,
+            username,
+            timeout,
+            cancel,
+            size,
+            reply: Reply::Wire { responder, tag, encoding },
+            nested: false,
+        }
     }
 }
 
@@ -39,17 +49,18 @@ pub struct ServeHost {
     router: RouterHandle,
     /// Whether upstream is a system daemon, which may say that the host left or that another daemon took over.
     inner: bool,
+    offences: Offences,
 }
 
 impl ServeHost {
     /// For a link to the host itself.
     pub fn host(router: &RouterHandle) -> Arc<Self> {
-        Arc::new(Self { router: router.clone(), inner: false })
+        Arc::new(Self { router: router.clone(), inner: false, offences: Offences::default() })
     }
 
     /// For a user daemon's link to the system daemon.
     pub fn system_daemon(router: &RouterHandle) -> Arc<Self> {
-        Arc::new(Self { router: router.clone(), inner: true })
+        Arc::new(Self { router: router.clone(), inner: true, offences: Offences::default() })
     }
 }
 
@@ -72,12 +83,11 @@ impl Serve for ServeHost {
     }
 
     fn stray_reply(&self, tag: &Tag) {
-        note(&self.router, Event::new("reply.dropped").with(serde_json::json!({ "tag": tag.as_str(), "from": "host" })));
+        self.offences.record(&self.router, "reply.dropped", None, json!({ "tag": tag.as_str() }));
     }
 
     fn bad_frame(&self, bad: &BadFrame) {
-        let error = bad.error.to_string();
-        note(&self.router, Event::new("frame.refused").with(serde_json::json!({ "error": error, "from": "host" })));
+        self.offences.record(&self.router, "frame.refused", None, json!({ "error": bad.error.to_string() }));
     }
 }
 
@@ -86,10 +96,42 @@ fn reason_of(incoming: &Incoming) -> String {
     reason.unwrap_or("another process of this user took over").to_owned()
 }
 
-fn note(router: &RouterHandle, event: Event) {
-    // A flood of strange frames fills the router's mailbox at most; what does not fit is in the debug log only.
-    if router.address.try_send(Note(event)).is_err() {
-        tracing::debug!("too many events to record");
+/// Records what a peer did wrong, but no more than [`Offences::PER_MINUTE`] times a minute: a peer must not be able to
+/// fill the log. What was left out is counted in the next record.
+#[derive(Default)]
+struct Offences(Mutex<Minute>);
+
+#[derive(Default)]
+struct Minute {
+    began: Option<Instant>,
+    recorded: u32,
+    left_out: u64,
+}
+
+impl Offences {
+    const PER_MINUTE: u32 = 30;
+
+    fn record(&self, router: &RouterHandle, event: &'static str, user: Option<&User>, mut data: serde_json::Value) {
+        let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if minute.began.is_none_or(|began| began.elapsed() >= Duration::from_secs(60)) {
+            (minute.began, minute.recorded) = (Some(Instant::now()), 0);
+        }
+        if minute.recorded >= Self::PER_MINUTE {
+            minute.left_out += 1;
+            return;
+        }
+        minute.recorded += 1;
+        let left_out = std::mem::take(&mut minute.left_out);
+        if left_out > 0 {
+            data["left_out_before"] = left_out.into();
+        }
+        let mut event = Event::new(event).with(data);
+        if let Some(user) = user {
+            event = event.of_user(Arc::clone(&user.name), user.uid);
+        }
+        if router.address.try_send(Note(event)).is_err() {
+            minute.left_out += 1 + left_out;
+        }
     }
 }
 
@@ -171,6 +213,7 @@ async fn serve_session(
         pid: peer.pid.unwrap_or(Pid::from_raw(0)),
         joined: OnceLock::new(),
         said_hello: tokio::sync::Notify::new(),
+        offences: Offences::default(),
     });
     let link = Link::start(stream, LinkOptions::inner(&router.limits), serve.clone());
     let deadline = tokio::time::sleep(HELLO_TIMEOUT);
@@ -230,6 +273,7 @@ struct ServeSession {
     /// What the session owns, once it has said hello.
     joined: OnceLock<OwnerId>,
     said_hello: tokio::sync::Notify,
+    offences: Offences,
 }
 
 /// What a user daemon says of itself when it connects.
@@ -260,13 +304,12 @@ impl Serve for ServeSession {
     }
 
     fn stray_reply(&self, tag: &Tag) {
-        let event = Event::new("reply.dropped").of_user(Arc::clone(&self.user.name), self.user.uid);
-        note(&self.router, event.with(serde_json::json!({ "tag": tag.as_str() })));
+        self.offences.record(&self.router, "reply.dropped", Some(&self.user), json!({ "tag": tag.as_str() }));
     }
 
     fn bad_frame(&self, bad: &BadFrame) {
-        let event = Event::new("frame.refused").of_user(Arc::clone(&self.user.name), self.user.uid);
-        note(&self.router, event.with(serde_json::json!({ "error": bad.error.to_string() })));
+        let error = bad.error.to_string();
+        self.offences.record(&self.router, "frame.refused", Some(&self.user), json!({ "error": error }));
     }
 }
 
