@@ -1,1 +1,4 @@
+//! virtagent end to end.
+#![allow(clippy::disallowed_methods, reason = "tests start programs and wait for them, outside of any event loop")]
 
+mod vm;

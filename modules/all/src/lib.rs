@@ -1,7 +1,7 @@
 //! Every module that virtagent ships, a feature each.
 //!
-//! A daemon that names this crate has them all: `inventory` registers a module when its crate is linked, and a crate is
-//! linked when code names it. So each is named here, and nothing else happens here.
+//! `inventory` keeps what a crate registers only where some code names the crate. This one names them all, and a daemon
+//! names this one.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "exec")]
