@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use virtagent_tests::image::Image;
 use virtagent_tests::vm::Vm;
 
@@ -40,7 +40,7 @@ pub fn run(install: bool) -> Result<()> {
         .and_then(|()| call_the_host(&tour, &mut vm))
         .and_then(|()| refusal(&tour))
         .and_then(|()| log(&tour));
-    outcome.with_context(|| vm.console_tail())?;
+    outcome.map_err(|error| vm.explained(&error))?;
 
     tour.tell("And the machine's business: power off, by logind, answered before the machine goes down.");
     tour.host(&["power", "off"])?;
