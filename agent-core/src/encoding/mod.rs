@@ -2,12 +2,32 @@
 //!
 //! Owns the three encodings and their limits of depth and size. Must never do I/O, recurse deeper than
 //! [`crate::rpc::MAX_DEPTH`], or allocate by a length that the input only claims.
+//!
+//! | value | XML-RPC | JSON | CBOR |
+//! |---|---|---|---|
+//! | nil | `<nil/>` | `null` | `null` |
+//! | boolean | `<boolean>` | `true`, `false` | `true`, `false` |
+//! | int | `<int>` in 32 bits, else `<i8>` | a number without `.` and exponent | integer |
+//! | double, finite | `<double>` without exponent | a number with `.` or exponent | float |
+//! | string | `<string>`; `<base64>` of its UTF-8 when XML can't carry it | string | text |
+//! | bytes | `<base64>` | `{"$base64": "..."}` | byte string |
+//! | date and time | `<dateTime.iso8601>` | `{"$dateTime": "YYYYMMDDTHH:MM:SS"}` | tag 1447117908 on that text |
+//! | array | `<array>` | array | array |
+//! | struct | `<struct>` | object; a sole name that begins with `$` gets one more | map with text keys |
+//!
+//! In all three a member that comes twice is refused, and so is anything after the document.
+
+mod base64;
+mod cbor;
+mod json;
+mod tree;
+mod xml;
 
 use std::fmt;
 
 use bytes::Bytes;
 
-use crate::rpc::{Call, Fault, Outcome, Tag};
+use crate::rpc::{Call, Fault, Outcome, Struct, Tag, Value};
 
 /// How a body is written, named by its frame's `Content-Type`. A reply has its call's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,9 +79,14 @@ impl fmt::Display for Encoding {
 ///
 /// # Errors
 /// [`crate::rpc::FaultCode::Internal`] for a value that no encoding carries (a double that is not finite, nesting that
-/// is too deep).
-pub fn encode_call(_encoding: Encoding, _call: &Call, _tag: &Tag) -> Result<Bytes, Fault> {
-    Err(Fault::internal("to come"))
+/// is too deep) or that this one doesn't (in XML a member's name with control characters);
+/// [`crate::rpc::FaultCode::LimitExceeded`] for more than [`crate::rpc::MAX_VALUES`] values.
+pub fn encode_call(encoding: Encoding, call: &Call, tag: &Tag) -> Result<Bytes, Fault> {
+    match encoding {
+        Encoding::Xml => xml::encode_call(call),
+        Encoding::Json => json::encode_call(call, tag),
+        Encoding::Cbor => cbor::encode_call(call),
+    }
 }
 
 /// A call from its body.
@@ -69,22 +94,61 @@ pub fn encode_call(_encoding: Encoding, _call: &Call, _tag: &Tag) -> Result<Byte
 /// # Errors
 /// The fault to answer: [`crate::rpc::FaultCode::Parse`], [`crate::rpc::FaultCode::InvalidRequest`] or
 /// [`crate::rpc::FaultCode::LimitExceeded`].
-pub fn decode_call(_encoding: Encoding, _body: &Bytes) -> Result<Call, Fault> {
-    Err(Fault::internal("to come"))
+pub fn decode_call(encoding: Encoding, body: &Bytes) -> Result<Call, Fault> {
+    match encoding {
+        Encoding::Xml => xml::decode_call(body),
+        Encoding::Json => json::decode_call(body),
+        Encoding::Cbor => cbor::decode_call(body),
+    }
 }
 
 /// The body of a reply.
 ///
 /// # Errors
-/// [`crate::rpc::FaultCode::Internal`] for a result that no encoding carries; encode that fault instead.
-pub fn encode_outcome(_encoding: Encoding, _outcome: &Outcome, _tag: &Tag) -> Result<Bytes, Fault> {
-    Err(Fault::internal("to come"))
+/// What [`encode_call`] answers for a value; encode that fault instead.
+pub fn encode_outcome(encoding: Encoding, outcome: &Outcome, tag: &Tag) -> Result<Bytes, Fault> {
+    match encoding {
+        Encoding::Xml => xml::encode_outcome(outcome),
+        Encoding::Json => json::encode_outcome(outcome, tag),
+        Encoding::Cbor => cbor::encode_outcome(outcome),
+    }
 }
 
 /// An outcome from a reply's body.
 ///
 /// # Errors
-/// [`crate::rpc::FaultCode::Parse`] or [`crate::rpc::FaultCode::InvalidRequest`]: the peer's reply is no reply.
-pub fn decode_outcome(_encoding: Encoding, _body: &Bytes) -> Result<Outcome, Fault> {
-    Err(Fault::internal("to come"))
+/// [`crate::rpc::FaultCode::Parse`], [`crate::rpc::FaultCode::InvalidRequest`] or
+/// [`crate::rpc::FaultCode::LimitExceeded`]: the peer's reply is no reply.
+pub fn decode_outcome(encoding: Encoding, body: &Bytes) -> Result<Outcome, Fault> {
+    match encoding {
+        Encoding::Xml => xml::decode_outcome(body),
+        Encoding::Json => json::decode_outcome(body),
+        Encoding::Cbor => cbor::decode_outcome(body),
+    }
+}
+
+/// A value as JSON on one line, in the mapping of the JSON encoding (`{"$base64": "..."}` for bytes).
+///
+/// # Errors
+/// As [`encode_call`].
+pub fn to_json(value: &Value) -> Result<String, Fault> {
+    json::encode_value(value)
+}
+
+/// A value from JSON, in the mapping of the JSON encoding.
+///
+/// # Errors
+/// As [`decode_call`].
+pub fn from_json(text: &str) -> Result<Value, Fault> {
+    json::decode_value(text)
+}
+
+/// A fault from the members `code`, `message` and `data` that JSON's and CBOR's replies give it.
+fn fault_of(mut members: Struct) -> Result<Fault, Fault> {
+    let code = members.get("code").and_then(Value::as_int);
+    let code = code.ok_or_else(|| tree::invalid("a fault needs \"code\", an integer"))?;
+    let Some(Value::String(message)) = members.remove("message") else {
+        return Err(tree::invalid("a fault needs \"message\", a string"));
+    };
+    Ok(Fault { code, message, data: members.remove("data").map(Box::new) })
 }

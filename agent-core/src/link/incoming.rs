@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::{Class, Parcel, Source};
@@ -99,7 +99,17 @@ impl Responder {
         }
     }
 
-    /// Replies wait their turn on this user's account.
+    /// The link that the call came by.
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The link's budget for large results.
+    pub(crate) fn budget(&self) -> Arc<Semaphore> {
+        self.link.replies_budget()
+    }
+
+    /// The reply waits its turn on this account.
     pub(crate) fn on_account_of(&mut self, source: Source) {
         self.source = source;
     }

@@ -19,6 +19,7 @@ mod reader;
 pub mod transport;
 mod writer;
 
+pub(crate) use self::incoming::Responder;
 pub use self::incoming::{Incoming, Serve};
 pub use self::outbox::Source;
 
@@ -298,6 +299,11 @@ impl Link {
     /// How many of the peer's calls are being answered.
     pub fn serving(&self) -> usize {
         self.0.serving.len()
+    }
+
+    /// Ends all of the peer's calls early.
+    pub(crate) fn cancel_all(&self) {
+        self.0.serving.cancel_all();
     }
 
     pub(crate) fn replies_budget(&self) -> Arc<Semaphore> {

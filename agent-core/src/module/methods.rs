@@ -26,6 +26,8 @@ pub struct MethodSpec {
     pub secrets: &'static [&'static str],
     /// Parameters that hold paths, for rules with `path`.
     pub paths: &'static [&'static str],
+    /// The same for a method that acts on a symlink itself: the last component is not followed.
+    pub link_paths: &'static [&'static str],
     /// The JSON schema of the parameters, an object.
     pub params_schema: fn() -> Schema,
     /// The JSON schema of the result.
@@ -43,6 +45,7 @@ impl MethodSpec {
             params: schema::field_names::<P>(),
             secrets: &[],
             paths: &[],
+            link_paths: &[],
             params_schema: || schema_for!(P),
             result_schema: || schema_for!(R),
             first_is_struct: || schema::first_property_is_object(&schema_for!(P)),
@@ -137,6 +140,15 @@ impl<M: 'static> Methods<M> {
     pub fn paths(mut self, names: &'static [&'static str]) -> Self {
         if let Some((spec, _)) = self.entries.last_mut() {
             spec.paths = names;
+        }
+        self
+    }
+
+    /// The last method's parameters of these names are paths whose last component it does not follow.
+    #[must_use]
+    pub fn link_paths(mut self, names: &'static [&'static str]) -> Self {
+        if let Some((spec, _)) = self.entries.last_mut() {
+            spec.link_paths = names;
         }
         self
     }

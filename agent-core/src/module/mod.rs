@@ -16,6 +16,7 @@ pub mod testing;
 
 pub(crate) use self::context::BUDGET_UNITS;
 pub use self::context::{CallContext, CallId, HostCaller, Level, ModuleEnv, Origin, OwnerId};
+pub(crate) use self::descriptor::Instance;
 pub use self::descriptor::{BuildError, Descriptor, Levels, Placement};
 pub use self::methods::{Handler, MethodSpec, Methods};
 

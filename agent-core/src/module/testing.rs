@@ -26,17 +26,27 @@ pub struct Harness<M> {
     module: PhantomData<M>,
 }
 
-/// Answers every call of the module with what [`Harness::host_answers`] set, nil at first.
+/// Answers every call of the module with what [`Harness::host_answers`] set, nil at first; at once, unless
+/// [`Harness::host_holds`] said otherwise.
 struct TestHost {
     calls: mpsc::UnboundedSender<(MethodName, Vec<Value>)>,
-    answer: Mutex<Outcome>,
+    answer: Arc<Mutex<Outcome>>,
+    held: Mutex<Option<Arc<Semaphore>>>,
 }
 
 impl HostCaller for TestHost {
     fn call_host(&self, method: MethodName, params: Vec<Value>) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         let _ = self.calls.send((method, params));
-        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Box::pin(std::future::ready(answer))
+        let answer = Arc::clone(&self.answer);
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Box::pin(async move {
+            if let Some(held) = held
+                && let Ok(permit) = held.acquire_owned().await
+            {
+                permit.forget();
+            }
+            answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
     }
 }
 
@@ -47,7 +57,7 @@ impl<M: Module> Harness<M> {
     /// When it can't be built.
     pub fn new(level: Level, home: impl Into<PathBuf>, settings: toml::Table) -> Self {
         let (calls, received) = mpsc::unbounded_channel();
-        let host = Arc::new(TestHost { calls, answer: Mutex::new(Ok(Value::Nil)) });
+        let host = Arc::new(TestHost { calls, answer: Arc::new(Mutex::new(Ok(Value::Nil))), held: Mutex::new(None) });
         let descriptor = Descriptor::new::<M>("under-test", "0", Levels::Both);
         let env = ModuleEnv { level, uid: nix::unistd::getuid(), home: home.into(), host: host.clone(), settings };
         let instance = (descriptor.build)(&env).unwrap_or_else(|error| panic!("the module does not build: {error}"));
@@ -115,6 +125,18 @@ impl<M: Module> Harness<M> {
     /// What the host answers from now on.
     pub fn host_answers(&self, outcome: Outcome) {
         *self.host.answer.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
+    }
+
+    /// From now on the host leaves every call unanswered until [`Harness::host_releases`].
+    pub fn host_holds(&self) {
+        *self.host.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Semaphore::new(0)));
+    }
+
+    /// Lets a host that holds its answers give that many, oldest call first.
+    pub fn host_releases(&self, answers: usize) {
+        if let Some(held) = &*self.host.held.lock().unwrap_or_else(PoisonError::into_inner) {
+            held.add_permits(answers);
+        }
     }
 
     /// The calls that the module made to the host; can be taken once.

@@ -6,6 +6,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -27,10 +28,10 @@ pub(super) struct Catalogue {
 
 /// Where a method is found.
 #[derive(Clone)]
-pub(super) struct Entry {
-    pub(super) module: &'static Descriptor,
-    pub(super) index: usize,
-    pub(super) spec: Rc<MethodSpec>,
+pub(crate) struct Entry {
+    pub(crate) module: &'static Descriptor,
+    pub(crate) index: usize,
+    pub(crate) spec: Arc<MethodSpec>,
 }
 
 /// Two modules that can't live in one daemon.
@@ -49,7 +50,7 @@ impl Catalogue {
             }
             for (index, spec) in (module.specs)().into_iter().enumerate() {
                 let name = spec.name;
-                let entry = Entry { module, index, spec: Rc::new(spec) };
+                let entry = Entry { module, index, spec: Arc::new(spec) };
                 if let Some(other) = methods.insert(name, entry) {
                     return Err(Collision(other.module.name, module.name, name));
                 }

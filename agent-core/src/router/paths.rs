@@ -4,14 +4,39 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::module::MethodSpec;
 use crate::rpc::{Fault, Struct, Value};
 
 /// The kernel's PATH_MAX.
 const PATH_MAX: usize = 4096;
 
+/// The paths that a call names, as policy judges them: what `virtagentd policy test` asks with. Blocking.
+///
+/// # Errors
+/// A path that is none, or can't be resolved.
+pub fn resolve_for_policy(spec: &MethodSpec, params: &Struct, home: Option<&Path>) -> Result<Vec<PathBuf>, Fault> {
+    let given = given(spec, params, home)?;
+    given.into_iter().map(|(_, path, follow)| resolve(&path, follow)).collect()
+}
+
+/// The path parameters that came, by name, and whether the method follows a symlink at their end.
+pub(super) fn given(
+    spec: &MethodSpec,
+    params: &Struct,
+    home: Option<&Path>,
+) -> Result<Vec<(&'static str, PathBuf, bool)>, Fault> {
+    let follow = spec.paths.iter().map(|name| (*name, true));
+    let names = follow.chain(spec.link_paths.iter().map(|name| (*name, false)));
+    let given = names.filter_map(|(name, follow)| match absolute(params, name, home) {
+        Ok(path) => path.map(|path| Ok((name, path, follow))),
+        Err(fault) => Some(Err(fault)),
+    });
+    given.collect()
+}
+
 /// A path parameter as it came: its text made absolute, nothing resolved yet. Nothing where the parameter is absent or
 /// of another type, which the module refuses by itself.
-pub(super) fn absolute(params: &Struct, name: &str, home: Option<&Path>) -> Result<Option<PathBuf>, Fault> {
+fn absolute(params: &Struct, name: &str, home: Option<&Path>) -> Result<Option<PathBuf>, Fault> {
     let bytes = match params.get(name) {
         Some(Value::String(text)) => text.as_bytes(),
         Some(Value::Bytes(bytes)) => bytes,

@@ -24,5 +24,6 @@ pub const MAX_DEPTH: usize = 64;
 
 /// How many values (counting every member of every array and struct) one body may hold.
 ///
-/// A value takes about 40 bytes of memory however short it was on the wire, so this bounds what a small body can cost.
+/// A value takes about 40 bytes of memory however short it was on the wire, so this bounds what a small body can cost. A
+/// struct that has members counts as nine, for the memory that its first member takes.
 pub const MAX_VALUES: usize = 262_144;
