@@ -79,9 +79,9 @@ fn refusal(tour: &Tour) -> Result<()> {
 
 fn log(tour: &Tour) -> Result<()> {
     tour.tell("Everything is in the guest's audit log, each record carrying the hash of the one before.");
-    let shown = tour.host(&["exec", "--", "virtagentd", "audit", "show"])?;
-    for word in ["alice", "bob", "file.open", "demo.greet"] {
-        ensure!(shown.contains(word), "the audit log does not show {word}");
+    for (method, word) in [("exec.start", "bob"), ("demo.greet", "alice"), ("file.open", "diary")] {
+        let shown = tour.host(&["exec", "--", "virtagentd", "audit", "show", "--method", method])?;
+        ensure!(shown.contains(method) && shown.contains(word), "the audit log does not show {method} with {word}");
     }
     tour.host(&["exec", "--", "virtagentd", "audit", "verify"]).map(|_| ())
 }

@@ -147,9 +147,10 @@ fn refusal_and_log(tour: &Tour) -> Result<()> {
     )?;
 
     tour.tell("Everything is in the guest's audit log, each record carrying the hash of the one before.");
-    let shown = tour.run("virtagentd", &["audit", "show", "--config", "demo.toml"])?;
-    for word in ["exec.", "file.open", "demo.greet", "/etc/shadow"] {
-        ensure!(shown.contains(word), "the audit log does not show {word}");
+    for (method, word) in [("exec.start", tour.users[0].as_str()), ("demo.greet", "host"), ("file.open", "/etc/shadow")]
+    {
+        let shown = tour.run("virtagentd", &["audit", "show", "--config", "demo.toml", "--method", method])?;
+        ensure!(shown.contains(method) && shown.contains(word), "the audit log does not show {method} with {word}");
     }
     tour.run("virtagentd", &["audit", "verify", "--config", "demo.toml"]).map(|_| ())
 }
