@@ -1,4 +1,5 @@
 //! virtagent end to end.
 #![allow(clippy::disallowed_methods, reason = "tests start programs and wait for them, outside of any event loop")]
 
+mod routing;
 mod vm;
