@@ -39,7 +39,6 @@ pub fn run(effort: Effort) -> Result<Table> {
     bench.pids = Pids { system, user, qga };
 
     bench.memory("idle", &mut table)?;
-    eprintln!("   idle, for a minute");
     let mut bench = rounds::idle(effort, bench, &mut table, |bench| {
         let pids = bench.pids;
         drop(bench);

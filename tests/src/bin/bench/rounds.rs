@@ -22,6 +22,28 @@ pub struct Effort {
     pub file: usize,
     pub runs: usize,
     pub idle: Duration,
+    /// Nothing else, where one thing is looked at.
+    pub only: Option<Only>,
+}
+
+/// The groups of measurements.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    Pings,
+    Files,
+    Runs,
+}
+
+impl Effort {
+    /// Whether that group is wanted.
+    pub fn wants(&self, group: Only) -> bool {
+        self.only.is_none_or(|only| only == group)
+    }
+
+    /// Whether what takes no part in a group is: starts, idle time.
+    pub fn wants_all(&self) -> bool {
+        self.only.is_none()
+    }
 }
 
 /// The sizes of a file's blocks.
@@ -79,16 +101,22 @@ impl Bench {
     pub fn rounds(&mut self, effort: Effort, table: &mut Table) -> Result<()> {
         for round in 0..effort.rounds {
             eprintln!("   round {} of {}", round + 1, effort.rounds);
-            self.pings(effort, table)?;
-            self.pipelined(effort, table)?;
-            for (chunk, name) in CHUNKS {
-                // Small blocks take long: less of them tells as much.
-                let size = effort.file.min(chunk * 1024);
-                self.files(table, size, chunk, name, 1)?;
-                self.files(table, size, chunk, name, BLOCKS)?;
+            if effort.wants(Only::Pings) {
+                self.pings(effort, table)?;
+                self.pipelined(effort, table)?;
             }
-            self.stream(effort, table)?;
-            self.runs(effort, table)?;
+            if effort.wants(Only::Files) {
+                for (chunk, name) in CHUNKS {
+                    // Small blocks take long: less of them tells as much.
+                    let size = effort.file.min(chunk * 1024);
+                    self.files(table, size, chunk, name, 1)?;
+                    self.files(table, size, chunk, name, BLOCKS)?;
+                }
+                self.stream(effort, table)?;
+            }
+            if effort.wants(Only::Runs) {
+                self.runs(effort, table)?;
+            }
         }
         Ok(())
     }
@@ -209,6 +237,10 @@ impl Bench {
 /// runs by itself looks at both ends of the time.
 pub fn idle(effort: Effort, bench: Bench, table: &mut Table, reconnect: impl FnOnce(Bench) -> Result<Bench>) -> Result<Bench> {
     let mut bench = bench;
+    if !effort.wants_all() {
+        return Ok(bench);
+    }
+    eprintln!("   idle, for a minute");
     rest(effort, &mut bench, "present")?;
     std::thread::sleep(SETTLE + effort.idle + MARGIN);
     wake_ups(effort, &mut bench, "host there", "present", table)?;
