@@ -296,7 +296,10 @@ impl Walk {
         };
         if record.kind == "recovered" {
             if record.missing > 0 {
-                recovery(format!("{} records are missing before it: a power cut, or somebody removed them", record.missing));
+                recovery(format!(
+                    "{} records are missing before it: a power cut, or somebody removed them",
+                    record.missing
+                ));
             }
             if record.skipped > 0 || record.missing == 0 {
                 recovery(format!("a write was cut short, {} line(s) before it are no records", record.skipped));

@@ -111,7 +111,8 @@ impl FakeLogind {
                         served.reply(&header, &rows).await.unwrap();
                     }
                     "GetAll" => {
-                        let asked = sessions.iter().find(|s| header.path() == Some(&s.path()) && s.id != FakeSession::GONE);
+                        let asked =
+                            sessions.iter().find(|s| header.path() == Some(&s.path()) && s.id != FakeSession::GONE);
                         match asked {
                             Some(session) => served.reply(&header, &session.properties()).await.unwrap(),
                             None => {
