@@ -291,8 +291,8 @@ impl Link {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Ends one call of the peer early; false when no such call runs.
-    pub(crate) fn cancel_incoming(&self, tag: &Tag) -> bool {
+    /// Fires the token of one of the peer's calls, as its `va.cancel` asks; false when no such call runs.
+    pub fn cancel_incoming(&self, tag: &Tag) -> bool {
         self.0.serving.cancel(tag)
     }
 

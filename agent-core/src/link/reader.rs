@@ -12,9 +12,9 @@ use tokio_util::codec::FramedRead;
 use super::incoming::{Responder, budget_units};
 use super::outbox::{Class, Parcel, Source};
 use super::{CAREFUL_TIMEOUT, CloseReason, Incoming, Link, Serve, VERSION};
-use crate::encoding::{Encoding, decode_call, decode_outcome, encode_outcome};
+use crate::encoding::{Encoding, decode_call_and_id, decode_outcome, encode_outcome};
 use crate::frame::{BadFrame, Frame, FrameDecoder, FrameError, Heads, Item, Kind};
-use crate::rpc::{Call, Fault, FaultCode};
+use crate::rpc::{Fault, FaultCode};
 
 /// Bodies from this size on count against the inbound budget.
 const LARGE: usize = 64 * 1024;
@@ -127,9 +127,12 @@ async fn take_call(link: &Link, frame: Frame, held: Option<OwnedSemaphorePermit>
             return;
         }
     };
-    let call: Result<Call, Fault> = decoded(encoding, size, move || decode_call(encoding, &body)).await;
+    let call: Result<_, Fault> = decoded(encoding, size, move || decode_call_and_id(encoding, &body)).await;
     let call = match call {
-        Ok(call) => call,
+        Ok((call, id)) => {
+            responder.repeat_id(id);
+            call
+        }
         Err(fault) => {
             responder.answer(Err(fault)).await;
             return;

@@ -14,6 +14,7 @@ mod job;
 mod life;
 mod modules;
 mod paths;
+mod ration;
 mod serve;
 mod session;
 
@@ -34,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use self::job::{Job, Reply, Target};
 use self::modules::{Catalogue, Modules};
+use self::ration::Rations;
 use self::session::SessionRef;
 use crate::audit::{Audit, Event};
 use crate::config::Limits;
@@ -51,6 +53,7 @@ pub struct Router {
     limits: Limits,
     policy: Arc<Policy>,
     audit: Audit,
+    rations: Arc<Rations>,
     boot_id: Arc<str>,
     enabled: Vec<String>,
     catalogue: Catalogue,
@@ -119,6 +122,7 @@ impl Router {
             user: Arc::clone(&self.user),
             policy: Arc::clone(&self.policy),
             audit: self.audit.clone(),
+            rations: Arc::clone(&self.rations),
             default_timeout: self.limits.default_timeout,
             upstream_owner: self.upstream.as_ref().map(|upstream| upstream.owner),
             router: address,
@@ -153,6 +157,8 @@ impl Router {
                     )),
                 }
             }
+            // It names a call on the caller's own link; ending that ends the host's part of it.
+            Via::User { .. } if request.call.method == "va.cancel" => Ok(Target::Here),
             Via::User { .. } | Via::Module => match &self.upstream {
                 Some(upstream) => Ok(Target::Upstream(upstream.link.clone())),
                 None => Err(Fault::unavailable("the host is not connected")),

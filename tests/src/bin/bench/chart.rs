@@ -87,13 +87,9 @@ fn bar(svg: &mut String, row: &Row, most: f64, y: f64) {
     );
     let cell = |values: &[f64]| crate::table::median(values).map(crate::table::figure).unwrap_or_default();
     let figures = match row.ratio() {
-        Some(ratio) if ratio > 0.0 => format!(
-            "{}x   ({} : {} {})",
-            crate::table::figure(ratio),
-            cell(&row.ours),
-            cell(&row.theirs),
-            row.unit
-        ),
+        Some(ratio) if ratio > 0.0 => {
+            format!("{}x   ({} : {} {})", crate::table::figure(ratio), cell(&row.ours), cell(&row.theirs), row.unit)
+        }
         _ => format!("{} {}", row.verdict(), row.unit),
     };
     let _ = writeln!(
