@@ -14,6 +14,7 @@ mod job;
 mod life;
 mod modules;
 mod paths;
+mod room;
 mod serve;
 mod session;
 
