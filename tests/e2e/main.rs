@@ -3,6 +3,9 @@
 
 mod floods;
 mod leaving;
+mod modules;
+mod policy;
+mod recording;
 mod routing;
 mod support;
 mod takeover;

@@ -81,7 +81,7 @@ impl Wanted {
         };
         for variable in self.env.keys() {
             if variable.is_empty() || variable.contains('=') {
-                return wrong(&format!("env has the name {variable:?}: a name is not empty and has no '='"));
+                return wrong(&format!("env has the name {:?}: a name is not empty and has no '='", shown(variable)));
             }
         }
 
@@ -106,8 +106,8 @@ impl Wanted {
     }
 }
 
-/// A program's name for a message of one line: neither long nor with control characters.
-fn shown(name: &str) -> String {
+/// A name for a message of one line: neither long nor with control characters.
+pub(crate) fn shown(name: &str) -> String {
     const MOST: usize = 200;
     let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     let mut text: String = name.chars().take(MOST).map(clean).collect();
