@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use agent_core::frame::{Heads, Kind};
-use agent_core::rpc::FaultCode;
+use agent_core::link::CallOptions;
+use agent_core::rpc::{FaultCode, Value};
 use anyhow::Result;
 use serde_json::json;
 use virtagent_tests::local::{Guest, HostDouble, LIMIT, Raw, Setup, account, call_frame, is_root};
 use virtagent_tests::wait;
 
-use crate::support::{blob, refused};
+use crate::support::refused;
 
 /// What a daemon may have in RAM at most, whatever its peers do, in MiB; a debug build at rest has about 20.
 const RSS_MIB: u64 = 120;
@@ -99,7 +100,7 @@ fn a_user_has_64_calls_to_the_host_in_flight_and_one_more_is_refused() -> Result
     let mut host = guest.raw()?;
     // The guest says hello alone first, and one of ours is asked many things at a time.
     let (hello, _) = host.next_call()?;
-    host.reply(hello.tag.as_str(), Ok(agent_core::rpc::Value::Nil))?;
+    host.reply(hello.tag.as_str(), Ok(Value::Nil))?;
     let ours = Heads { version: Some("1".into()), ..Heads::default() };
     host.call_with("we-are-of-yours0", "va.ping", json!([]), ours)?;
     host.answer("we-are-of-yours0")??;
@@ -150,7 +151,7 @@ fn the_host_has_1024_calls_in_flight_and_one_more_is_refused() -> Result<()> {
     assert!(over.iter().all(|tag| tag.as_str() >= "many-00000001024"), "{over:?}");
     for _ in 0..1024 {
         let (frame, _) = nobody.next_call()?;
-        nobody.reply(frame.tag.as_str(), Ok(agent_core::rpc::Value::Nil))?;
+        nobody.reply(frame.tag.as_str(), Ok(Value::Nil))?;
     }
     assert_eq!(host.ask("after-the-storm0", "va.ping", json!([]))??, "pong");
     assert!(guest.system().rss_mib()? < RSS_MIB);
@@ -215,8 +216,14 @@ async fn a_user_daemon_that_never_reads_slows_only_itself() -> Result<()> {
     let nobody = session(&guest, "nobody")?;
     let mut games = session(&guest, "games")?;
     // Long bodies, more of them than any budget of the host's link holds.
-    let long = json!({"handle": 1, "data": blob(&vec![7; 1_000_000])});
-    let calls: Vec<_> = (0..40).map(|_| host.start(Some("nobody"), "file.write", long.clone())).collect();
+    let long = Value::object([("handle", Value::Int(1)), ("data", Value::Bytes(vec![7; 1_000_000].into()))]);
+    let calls: Vec<_> = (0..40)
+        .map(|_| {
+            let (link, long) = (host.link().clone(), long.clone());
+            let options = CallOptions { username: Some("nobody".into()), ..CallOptions::default() };
+            tokio::spawn(async move { link.call("file.write", vec![long], &options).await })
+        })
+        .collect();
     for round in 0..10 {
         let begin = Instant::now();
         assert_eq!(host.call("va.ping", json!(null)).await?, "pong");
@@ -287,8 +294,10 @@ fn a_host_that_floods_and_never_reads_is_read_no_further_and_users_still_answer(
     let mut games = session(&guest, "games")?;
     let mut host = guest.raw()?;
     host.stream().set_write_timeout(Some(Duration::from_millis(500)))?;
+    // A peer of 2011 would not be answered late, and so never fill anything.
+    let patient = Heads { timeout_ms: Some(0), ..Heads::default() };
     let mut sent = 0;
-    while sent < 300_000 && host.call(&format!("flood-{sent:010}"), "system.listMethods", json!([])).is_ok() {
+    while sent < 300_000 && host.call_with(&format!("flood-{sent:010}"), "system.listMethods", json!([]), patient.clone()).is_ok() {
         sent += 1;
     }
     assert!(sent < 300_000, "the daemon reads on from a host that takes no answers");

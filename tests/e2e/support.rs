@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use agent_core::link::CallOptions;
 use agent_core::rpc::{Fault, FaultCode};
 use anyhow::Result;
 use serde_json::{Value as Json, json};
@@ -49,10 +48,4 @@ pub fn running(text: &str) -> Result<Vec<u32>> {
 /// Parameters of a program that runs for an hour and starts another one that does.
 pub fn endless(seconds: &str) -> Json {
     json!({"argv": ["/bin/sh", "-c", format!("sleep {seconds} & sleep {seconds}")]})
-}
-
-/// A call without any deadline.
-pub fn without_deadline(user: Option<&str>) -> CallOptions {
-    let timeout = Some(std::time::Duration::ZERO);
-    CallOptions { username: user.map(str::to_owned), timeout, ..CallOptions::default() }
 }

@@ -148,7 +148,13 @@ impl Responder {
         self.introduce = true;
     }
 
-    pub(super) fn hold(&mut self, permit: OwnedSemaphorePermit) {
+    /// Whether the call's own body counts against a budget.
+    pub(crate) fn holds_inbound(&self) -> bool {
+        self.inbound.is_some()
+    }
+
+    /// The call's own body counts against this budget from now on, and no other.
+    pub(crate) fn hold_inbound(&mut self, permit: OwnedSemaphorePermit) {
         self.inbound = Some(permit);
     }
 

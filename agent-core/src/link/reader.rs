@@ -109,7 +109,7 @@ async fn take_reply(link: &Link, frame: Frame, held: Option<OwnedSemaphorePermit
 async fn take_call(link: &Link, frame: Frame, held: Option<OwnedSemaphorePermit>, serve: &dyn Serve) {
     let mut responder = Responder::new(link, &frame);
     if let Some(permit) = held {
-        responder.hold(permit);
+        responder.hold_inbound(permit);
     }
     if frame.heads.version.is_some() {
         responder.introduce();

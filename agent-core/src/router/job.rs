@@ -322,6 +322,11 @@ impl Job {
                 let options = CallOptions { username, timeout, encoding: Some(Encoding::Cbor) };
                 if let Reply::Wire { responder, .. } = &mut self.request.reply {
                     responder.on_account_of(Source::User(session.user.uid.as_raw()));
+                    if responder.holds_inbound() {
+                        // From the link's account to the session's: the host's other calls are read on.
+                        let room = session.room.admit(self.request.size).await?;
+                        responder.hold_inbound(room);
+                    }
                 }
                 // Whatever ends this job ends the call in the session.
                 let cancel = cancel.child_token();

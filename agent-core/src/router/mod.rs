@@ -15,6 +15,7 @@ mod life;
 mod modules;
 mod paths;
 mod ration;
+mod room;
 mod serve;
 mod session;
 

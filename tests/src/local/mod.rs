@@ -426,6 +426,14 @@ impl Guest {
         process::run(&mut command, b"", LIMIT)
     }
 
+    /// The same without the configuration, for tools that are told where the log is.
+    ///
+    /// # Errors
+    /// When it can't start or does not end.
+    pub fn tool_of(&self, tool: &str, args: &[&str]) -> Result<Output> {
+        process::run(self.command()?.arg(tool).args(args), b"", LIMIT)
+    }
+
     /// The audit log's records.
     pub fn audit(&self) -> Vec<Json> {
         let text = fs::read_to_string(self.audit_file()).unwrap_or_default();
