@@ -195,6 +195,7 @@ impl Walk {
                     std::thread::yield_now();
                     continue;
                 }
+                Next::End(_) if self.strange.is_some() => return Ok(self.end_of_file(newest)),
                 Next::End(bytes) => {
                     self.line += 1;
                     Err(format!("the last line has no newline ({bytes} bytes of it are there)"))

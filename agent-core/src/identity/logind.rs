@@ -44,6 +44,8 @@ pub struct LoginSession {
     pub locked: bool,
     /// Whether it came over the network.
     pub remote: bool,
+    /// From which host, if it came over the network.
+    pub remote_host: Option<String>,
     /// `online`, `active` or `closing`.
     pub state: String,
     /// When it began.
@@ -151,6 +153,7 @@ async fn details(connection: &Connection, listed: Listed) -> zbus::Result<LoginS
         active: truth("Active"),
         locked: truth("LockedHint"),
         remote: truth("Remote"),
+        remote_host: some(text("RemoteHost")),
         state: text("State"),
         since,
     })
@@ -183,6 +186,7 @@ mod tests {
             active: true,
             locked: true,
             remote: false,
+            remote_host: None,
             state: "active".into(),
             since: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
         };

@@ -28,7 +28,7 @@ fn no_method_is_offered_twice_and_each_has_its_help_and_documented_parameters() 
                 let described = schema.pointer(&format!("/properties/{name}/description"));
                 assert!(described.is_some(), "{}: nobody says what {name} is", spec.name);
             }
-            for path in spec.paths.iter().chain(spec.secrets) {
+            for path in spec.paths.iter().chain(spec.link_paths).chain(spec.secrets) {
                 assert!(spec.params.contains(path), "{} has no parameter {path}", spec.name);
             }
         }

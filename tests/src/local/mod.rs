@@ -30,7 +30,7 @@ use serde_json::Value as Json;
 
 pub use self::daemon::Daemon;
 pub use self::host::{Heard, Host, HostDouble, json, value};
-pub use self::raw::Raw;
+pub use self::raw::{Raw, call_frame};
 use crate::{process, wait};
 
 /// How long anything may take before a test fails.
