@@ -7,3 +7,4 @@ mod routing;
 mod support;
 mod takeover;
 mod vm;
+mod wire_2011;
