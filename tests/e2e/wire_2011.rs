@@ -111,7 +111,8 @@ fn what_a_2011_guest_can_not_do_is_refused_in_a_line_before_anything_is_sent() -
         let error = old.fails(args)?;
         assert!(error.contains("2011") && error.trim().lines().count() == 1, "{error}");
     }
-    let foreign = old.guest.heard().into_iter().find(|method| method.starts_with("exec.") || method.starts_with("file."));
+    let foreign =
+        old.guest.heard().into_iter().find(|method| method.starts_with("exec.") || method.starts_with("file."));
     assert_eq!(foreign, None);
     old.guest.check()
 }

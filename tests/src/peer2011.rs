@@ -116,7 +116,9 @@ impl Reader {
         // In this order, in this case, with one space.
         let value = |at: usize, name: &str| {
             let line: &str = lines.get(at).copied().unwrap_or_default();
-            line.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).with_context(|| format!("{line:?} is no {name}"))
+            line.strip_prefix(name)
+                .and_then(|rest| rest.strip_prefix(": "))
+                .with_context(|| format!("{line:?} is no {name}"))
         };
         ensure!(value(1, "Content-Type")? == "text/xml", "a 2011 agent reads XML only: {}", lines[1]);
         let length: usize = value(2, "Content-Length")?.parse()?;
@@ -200,7 +202,9 @@ fn each<'x>(xml: &'x str, open: &'x str, close: &str) -> Vec<&'x str> {
 }
 
 fn value_reply(value: &str) -> String {
-    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<methodResponse>\r\n<params>\r\n<param><value>{value}</value></param>\r\n</params>\r\n</methodResponse>\r\n")
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<methodResponse>\r\n<params>\r\n<param><value>{value}</value></param>\r\n</params>\r\n</methodResponse>\r\n"
+    )
 }
 
 fn fault_reply(code: i64, message: &str) -> String {
@@ -213,7 +217,9 @@ fn fault_reply(code: i64, message: &str) -> String {
 }
 
 fn call_xml(method: &str, params: &str) -> String {
-    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<methodCall>\r\n<methodName>{method}</methodName>\r\n<params>\r\n{params}</params>\r\n</methodCall>\r\n")
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<methodCall>\r\n<methodName>{method}</methodName>\r\n<params>\r\n{params}</params>\r\n</methodCall>\r\n"
+    )
 }
 
 /// A string as a parameter.
@@ -240,7 +246,8 @@ const GUEST_METHODS: [&str; 9] = [
     "va.shutdown",
 ];
 /// The file that the scripted guest has, at [`GUEST_FILE_PATH`].
-pub const GUEST_FILE: &[u8] = b"\0\xff one file of 2011, longer than a line of its base64 holds; and that was 76 characters\r\n";
+pub const GUEST_FILE: &[u8] =
+    b"\0\xff one file of 2011, longer than a line of its base64 holds; and that was 76 characters\r\n";
 /// Where.
 pub const GUEST_FILE_PATH: &str = "/etc/two thousand & eleven";
 

@@ -85,6 +85,9 @@ async fn take(link: &Link, frame: Frame, serve: &dyn Serve) {
     if frame.heads.version.is_some() {
         link.peer_is_ours();
     }
+    if !link.is_ours() {
+        link.0.pace.came(&frame);
+    }
     let held = match frame.body.len() {
         size if size >= LARGE => Arc::clone(&link.0.inbound).acquire_many_owned(budget_units(size)).await.ok(),
         _ => None,

@@ -6,6 +6,7 @@ use agent_core::encoding::Encoding;
 use agent_core::frame::Heads;
 use agent_core::link::{CallOptions, VERSION};
 use agent_core::rpc::{FaultCode, Tag, Value};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::*;
 
@@ -195,4 +196,47 @@ async fn a_reply_that_comes_too_late_for_a_2011_peer_is_not_sent_and_costs_nothi
     peer.call("in-time", "x.quick").await;
     soon("the call", inbox.recv()).await.unwrap().answer(Ok("here".into())).await;
     peer.nothing_before_the_answer_to("in-time").await;
+}
+
+#[tokio::test]
+async fn a_call_and_a_reply_to_a_2011_peer_never_come_in_one_read() {
+    for round in 0..20 {
+        let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
+        let (serve, mut inbox) = Inbox::new();
+        let link = agent_core::link::Link::start(ours, options(false), serve);
+        tokio::spawn(async move {
+            while let Some(call) = inbox.recv().await {
+                call.answer(Ok(Value::Nil)).await;
+            }
+        });
+        let calling = tokio::spawn(async move { link.call("va.ping", vec![], &CallOptions::default()).await });
+        // Both sides call at once, as when a guest's hello meets the host's first question.
+        let hello = wire(call("testtag", "va.hello", Heads::default()));
+        theirs.write_all(&hello).await.unwrap();
+        let mut chunk = [0; 4096];
+        for number in 0..2 {
+            let length = soon("a frame", theirs.read(&mut chunk)).await.unwrap();
+            let sentinels = chunk[..length].iter().filter(|byte| **byte == 0xff).count();
+            assert_eq!(sentinels, 1, "round {round}, read {number}: {}", String::from_utf8_lossy(&chunk[..length]));
+        }
+        calling.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_one_question_after_the_other_is_never_kept_waiting() {
+    let Bench { mut peer, mut inbox, .. } = careful();
+    tokio::spawn(async move {
+        while let Some(call) = inbox.recv().await {
+            call.answer(Ok(Value::Nil)).await;
+        }
+    });
+    let begin = Instant::now();
+    for number in 0..500 {
+        let tag = format!("question-{number}");
+        peer.call(&tag, "va.ping").await;
+        peer.next_reply(&tag).await.unwrap();
+    }
+    // A pause between them would take 25 s.
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
 }
