@@ -14,6 +14,7 @@ mod async_fd;
 mod calls;
 mod incoming;
 mod outbox;
+mod pace;
 mod port;
 mod reader;
 pub mod transport;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::calls::{InFlight, Serving};
 use self::outbox::{Class, Outbox, Parcel};
+use self::pace::Pace;
 use crate::config::Limits;
 use crate::encoding::{Encoding, encode_call};
 use crate::frame::{Frame, Heads, Kind};
@@ -124,6 +126,8 @@ struct Shared {
     calls: usize,
     /// Set once the peer has shown to be one of ours.
     ours: OnceLock<()>,
+    /// Keeps frames to a careful peer apart.
+    pace: Pace,
     /// What large incoming bodies hold until they are done with, in KiB.
     inbound: Arc<Semaphore>,
     /// What large results hold until they are written, in KiB.
@@ -154,6 +158,7 @@ impl Link {
             slots: Arc::new(Semaphore::new(slots)),
             calls,
             ours,
+            pace: Pace::default(),
             inbound: Arc::new(Semaphore::new(inbound)),
             replies: Arc::new(Semaphore::new(crate::module::BUDGET_UNITS as usize)),
             nonce: crate::identity::random_u32(),

@@ -85,6 +85,9 @@ async fn take(link: &Link, frame: Frame, serve: &dyn Serve) {
     if frame.heads.version.is_some() {
         link.peer_is_ours();
     }
+    if !link.is_ours() {
+        link.0.pace.came(&frame);
+    }
     let held = match frame.body.len() {
         size if size >= LARGE => Arc::clone(&link.0.inbound).acquire_many_owned(budget_units(size)).await.ok(),
         _ => None,
@@ -164,14 +167,24 @@ where
 
 async fn refuse(link: &Link, bad: BadFrame, serve: &dyn Serve) {
     serve.bad_frame(&bad);
-    let (Some(Kind::Call), Some(tag)) = (bad.kind, &bad.tag) else { return };
+    let (Some(kind), Some(tag)) = (bad.kind, &bad.tag) else { return };
     let code = match bad.error {
         FrameError::BodyTooLong { .. } => FaultCode::LimitExceeded,
-        // Whoever cut it short has gone on to something else and waits for no answer.
-        FrameError::CutShort => return,
+        // Whoever cut a call short has gone on to something else and waits for no answer.
+        FrameError::CutShort if kind == Kind::Call => return,
         _ => FaultCode::InvalidRequest,
     };
-    answer_alone(link, tag, bad.encoding.unwrap_or(Encoding::Xml), Fault::new(code, bad.error.to_string())).await;
+    match kind {
+        Kind::Call => {
+            let fault = Fault::new(code, bad.error.to_string());
+            answer_alone(link, tag, bad.encoding.unwrap_or(Encoding::Xml), fault).await;
+        }
+        // Whoever waits for it need not wait on for what won't come again.
+        Kind::Reply => {
+            let fault = Fault::new(code, format!("the other end's reply can't be taken: {}", bad.error));
+            link.0.in_flight.complete(tag, Err(fault), None);
+        }
+    }
 }
 
 /// A fault for a call that never got as far as a responder.
