@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`wait`] | waiting for a condition, with a limit |
 //! | [`process`] | running a program with a limit; where the built programs are |
+//! | [`local`] | a guest without a VM: real daemons, real users, the host's end |
 //! | [`image`] | where the VM image is, and whether KVM works here |
 //! | [`vm`] | one booted guest |
 //! | [`qga`] | qemu-guest-agent in that guest: a second way in, independent of what is tested |
@@ -12,6 +13,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start programs and wait for them, outside of any event loop")]
 
 pub mod image;
+pub mod local;
 pub mod process;
 pub mod qga;
 pub mod vm;

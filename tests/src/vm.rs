@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::image::{self, Image};
 use crate::qga::{Ended, Qga};
@@ -128,7 +128,7 @@ impl Vm {
     /// When it fails, with what it said and the console's last lines.
     pub fn host_ok(&self, args: &[&str]) -> Result<String> {
         let what = format!("virtagent {}", args.join(" "));
-        process::succeeded(&what, self.host(args)?).with_context(|| self.console_tail())
+        process::succeeded(&what, self.host(args)?).map_err(|error| self.explained(&error))
     }
 
     /// What the host command said on its standard error, which has to fail.
@@ -159,7 +159,7 @@ impl Vm {
     pub fn inside(&mut self, script: &str) -> Result<Ended> {
         if self.qga.is_none() {
             let limit = LIMIT.saturating_sub(self.age()).max(Duration::from_secs(20));
-            self.qga = Some(Qga::connect(&self.qga_socket(), limit).with_context(|| self.console_tail())?);
+            self.qga = Some(Qga::connect(&self.qga_socket(), limit).map_err(|error| self.explained(&error))?);
         }
         self.qga.as_mut().context("no connection")?.run(script, LIMIT)
     }
@@ -192,7 +192,7 @@ impl Vm {
             }
             ask(self)
         });
-        answer.with_context(|| self.console_tail())
+        answer.map_err(|error| self.explained(&error))
     }
 
     /// Waits until the guest is off, which ends QEMU.
@@ -201,7 +201,12 @@ impl Vm {
     /// When it is not within [`LIMIT`].
     pub fn wait_off(&mut self) -> Result<ExitStatus> {
         let ended = wait::until(LIMIT, "the guest to power off", || Ok(self.qemu.try_wait()?));
-        ended.with_context(|| self.console_tail())
+        ended.map_err(|error| self.explained(&error))
+    }
+
+    /// The error, and below it the last lines of the guest's console.
+    pub fn explained(&self, error: &anyhow::Error) -> anyhow::Error {
+        anyhow!("{error:#}\n{}", self.console_tail())
     }
 
     /// The last lines that the guest and QEMU wrote, for a failure's message.

@@ -155,8 +155,8 @@ impl Audit {
     /// Records a call that is about to run. Resolves after the write(2) (with `sync`, the fdatasync(2)) succeeded; the
     /// call must not run before.
     ///
-    /// The record takes its place in the log when this is called, not when the future is first polled, and the future
-    /// borrows nothing. If it is dropped the record is closed as given up.
+    /// The record takes its place in the log when this is called, not when the future is first polled (unless the queue
+    /// is full: then when there is room). The future borrows nothing; if it is dropped the record is closed as given up.
     ///
     /// # Errors
     /// The record could not be written: answer the call with this as its fault.

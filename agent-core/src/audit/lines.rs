@@ -76,6 +76,7 @@ pub(super) fn open_all(log: &Path) -> Result<Vec<Lines>, AuditError> {
         }
         let current = Lines::open(log.to_owned()).map_err(failed)?;
         let settled = files.len() == numbers.len()
+            && chain::rotated_numbers(log).map_err(failed)? == numbers
             && files.iter().all(|file| file.is_current(&file.path))
             && current.is_current(log);
         files.push(current);

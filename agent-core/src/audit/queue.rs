@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
 
+use super::AuditError;
 use super::counter::{Counted, Counter, Key};
 use super::handle::Recorded;
 use super::record::Line;
-use super::AuditError;
 
 /// Records that wait at most, before their callers do.
 const RECORDS_MAX: usize = 1024;

@@ -187,6 +187,9 @@ struct Merger<'a, W> {
     how: Show,
     out: &'a mut W,
     open: BTreeMap<u64, Pending>,
+    /// The number and the time of the last record: what was read already is passed over when the file that was read is
+    /// not to be found any more and all are read again.
+    last: (u64, String),
 }
 
 struct Pending {
@@ -198,7 +201,7 @@ impl<'a, W: Write> Merger<'a, W> {
     fn new(filter: &'a Filter, how: Show, out: &'a mut W) -> Self {
         // The log's times are all of one form, so that their order is that of the text.
         let since = filter.since.map(|since| humantime::format_rfc3339_micros(since).to_string());
-        Self { filter, since, how, out, open: BTreeMap::new() }
+        Self { filter, since, how, out, open: BTreeMap::new(), last: (0, String::new()) }
     }
 
     /// Reads to the end of the file as it is now.
@@ -223,6 +226,11 @@ impl<'a, W: Write> Merger<'a, W> {
             };
         };
         let text = |name| record.get(name).and_then(Json::as_str).unwrap_or_default();
+        let seq = record.get("seq").and_then(Json::as_u64).unwrap_or_default();
+        if seq <= self.last.0 && text("time") <= self.last.1.as_str() {
+            return Ok(());
+        }
+        self.last = (seq, text("time").to_owned());
         let wanted = self.since.as_deref().is_none_or(|since| text("time") >= since);
         let id = record.get("id").and_then(Json::as_u64);
         match (text("type"), id) {

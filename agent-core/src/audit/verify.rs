@@ -195,6 +195,7 @@ impl Walk {
                     std::thread::yield_now();
                     continue;
                 }
+                Next::End(_) if self.strange.is_some() => return Ok(self.end_of_file(newest)),
                 Next::End(bytes) => {
                     self.line += 1;
                     Err(format!("the last line has no newline ({bytes} bytes of it are there)"))
@@ -295,7 +296,10 @@ impl Walk {
         };
         if record.kind == "recovered" {
             if record.missing > 0 {
-                recovery(format!("{} records are missing before it: a power cut, or somebody removed them", record.missing));
+                recovery(format!(
+                    "{} records are missing before it: a power cut, or somebody removed them",
+                    record.missing
+                ));
             }
             if record.skipped > 0 || record.missing == 0 {
                 recovery(format!("a write was cut short, {} line(s) before it are no records", record.skipped));

@@ -115,13 +115,16 @@ impl Writer {
     fn work(&mut self) {
         loop {
             let work = self.shared.next(self.retry);
+            // Room now, not after the write: what comes meanwhile makes the next batch.
+            let placed = work.items.iter().filter(|item| matches!(item, Item::Record { placed: true, .. }));
+            self.shared.release(placed.count());
             let mut batch = Vec::with_capacity(work.items.len() + 1);
             let mut size = 0;
             for item in work.items {
                 match item {
-                    Item::Record { entry, placed } => {
+                    Item::Record { entry, .. } => {
                         size += entry.line.size();
-                        batch.push((entry, placed));
+                        batch.push(entry);
                         if size >= BATCH_MAX {
                             self.commit(&mut batch);
                             size = 0;
@@ -143,7 +146,7 @@ impl Writer {
             }
             if work.last {
                 let stop = record::plain("stop", &json!({}), 6, self.journal.is_some());
-                batch.push((Entry::keep(stop), false));
+                batch.push(Entry::keep(stop));
             }
             self.commit(&mut batch);
             if work.last {
@@ -152,8 +155,8 @@ impl Writer {
         }
     }
 
-    fn push_counts(&self, batch: &mut Vec<(Entry, bool)>) {
-        batch.extend(self.counts().map(|line| (Entry::keep(line), false)));
+    fn push_counts(&self, batch: &mut Vec<Entry>) {
+        batch.extend(self.counts().map(Entry::keep));
     }
 
     fn counts(&self) -> Option<Line> {
@@ -163,20 +166,18 @@ impl Writer {
     }
 
     /// Writes the backlog and the batch, and answers who waits.
-    fn commit(&mut self, batch: &mut Vec<(Entry, bool)>) {
+    fn commit(&mut self, batch: &mut Vec<Entry>) {
         if batch.is_empty() && self.backlog.is_empty() {
             return;
         }
-        let places = batch.iter().filter(|(_, placed)| *placed).count();
         let mut entries: Vec<Entry> = std::mem::take(&mut self.backlog).into_iter().map(Entry::keep).collect();
         self.backlog_bytes = 0;
-        entries.extend(batch.drain(..).map(|(entry, _)| entry));
+        entries.append(batch);
         match &self.log {
             Some(_) => self.commit_to_file(entries),
             None => self.commit_to_journal(entries),
         }
         self.retry = (!self.backlog.is_empty()).then(|| Instant::now() + RETRY);
-        self.shared.release(places);
     }
 
     fn commit_to_file(&mut self, mut entries: Vec<Entry>) {
@@ -320,7 +321,7 @@ impl Writer {
         let Some(log) = &mut self.log else { return Ok(()) };
         let reopened = log.reopen();
         if let Some(line) = moved(&log.path, reopened, journal)? {
-            self.commit(&mut vec![(Entry::keep(line), false)]);
+            self.commit(&mut vec![Entry::keep(line)]);
         }
         Ok(())
     }

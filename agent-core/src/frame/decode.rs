@@ -103,9 +103,22 @@ impl FrameDecoder {
         Self { head_limit: limits.head, body_limit: limits.body, state: State::Seek, searched: 0 }
     }
 
-    /// Whether a frame has begun and is not yet whole.
+    /// Whether a frame has begun and is not yet whole. A sentinel alone begins nothing: the March 2011 version ends its
+    /// frames with one.
     pub fn mid_frame(&self) -> bool {
-        !matches!(self.state, State::Seek)
+        match self.state {
+            State::Seek => false,
+            State::Head => self.searched > 0,
+            State::Body { .. } | State::Skip { .. } => true,
+        }
+    }
+
+    /// How much of a body that is over the limit is still to be skipped, in bytes.
+    pub fn left_to_skip(&self) -> u64 {
+        match self.state {
+            State::Skip { left, .. } => left,
+            _ => 0,
+        }
     }
 
     /// Gives up on a half-read frame; the bytes of it that still come are skipped as garbage.
@@ -167,12 +180,14 @@ impl FrameDecoder {
     }
 
     fn head(&mut self, buffer: &mut BytesMut) -> Step {
+        // Nothing behind the limit counts, however much of it came in the same read.
+        let have = buffer.len().min(self.head_limit);
         let from = self.searched.saturating_sub(3);
-        let window = &buffer[from..buffer.len().min(self.head_limit)];
+        let window = &buffer[from..have];
         let end = window.windows(4).position(|four| four == b"\r\n\r\n").map(|at| from + at + 4);
-        let searched = end.unwrap_or(buffer.len());
-        if let Some(cut) = find_sentinel(&buffer[self.searched.min(searched)..searched]) {
-            let cut = self.searched.min(searched) + cut;
+        let searched = end.unwrap_or(have);
+        if let Some(cut) = find_sentinel(&buffer[self.searched..searched]) {
+            let cut = self.searched + cut;
             buffer.advance(cut);
             self.enter(State::Seek);
             // A run of sentinels is allowed: only a head that had begun was cut short.
@@ -184,14 +199,15 @@ impl FrameDecoder {
                 let (next, step) = match parse_head(&head[..end - 4], self.body_limit) {
                     Ok((frame, length)) => (State::Body { frame, length }, Step::Again),
                     Err((bad, skip)) => {
-                        let text = bad.encoding.is_none_or(Encoding::is_text);
+                        // What is not known to be text may hold sentinels of its own.
+                        let text = bad.encoding.is_some_and(Encoding::is_text);
                         (skip.map_or(State::Seek, |left| State::Skip { left, text }), Step::Yield(Item::Bad(bad)))
                     }
                 };
                 self.enter(next);
                 step
             }
-            None if buffer.len() >= self.head_limit => {
+            None if have == self.head_limit => {
                 self.enter(State::Seek);
                 Step::Yield(Item::Bad(unknown(FrameError::HeadTooLong(self.head_limit))))
             }
@@ -257,6 +273,7 @@ fn parse_head(head: &[u8], body_limit: usize) -> Result<(Frame, usize), (BadFram
     let mut heads = Heads::default();
     let mut timeout = None;
     let mut malformed = None;
+    let mut two_lengths = false;
     for line in lines {
         let Some((head, value)) = line.split_once(':') else {
             malformed = malformed.or(Some(shorten(line)));
@@ -283,6 +300,7 @@ fn parse_head(head: &[u8], body_limit: usize) -> Result<(Frame, usize), (BadFram
         };
         // Which of two would count is what a smuggler asks; so neither does.
         if slot.replace(value.trim().to_owned()).is_some() {
+            two_lengths |= head.eq_ignore_ascii_case(name::LENGTH);
             malformed = malformed.or(Some(shorten(line)));
         }
     }
@@ -293,14 +311,18 @@ fn parse_head(head: &[u8], body_limit: usize) -> Result<(Frame, usize), (BadFram
         Some(text) => Encoding::from_content_type(&text).ok_or(text),
     };
     known.encoding = encoding.as_ref().ok().copied();
-    if let Some(line) = malformed {
-        return fail(known, FrameError::BadHead(line));
-    }
     let length = match length.filter(|text| text.bytes().all(|b| b.is_ascii_digit())).map(|text| text.parse::<u64>()) {
-        Some(Ok(length)) if length > 0 => length,
-        _ => return fail(known, FrameError::Length),
+        Some(Ok(length)) if length > 0 && !two_lengths => length,
+        _ => {
+            let error = malformed.map_or(FrameError::Length, FrameError::BadHead);
+            return fail(known, error);
+        }
     };
+    // A body whose length is known is skipped by it: bytes may hold what looks like a frame.
     let skip = |known: BadFrame, error| Err((BadFrame { error, ..known }, Some(length)));
+    if let Some(line) = malformed {
+        return skip(known, FrameError::BadHead(line));
+    }
     let Some(tag) = known.tag.clone() else {
         return skip(known, FrameError::Tag);
     };

@@ -23,7 +23,7 @@ impl Bus {
         let config = dir.path().join("bus.conf");
         let text = format!(
             r#"<busconfig><type>custom</type><listen>unix:path={}</listen><auth>EXTERNAL</auth>
-               <policy context="default"><allow send_destination="*"/><allow own="*"/><allow user="*"/></policy></busconfig>"#,
+               <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/><allow user="*"/></policy></busconfig>"#,
             dir.path().join("socket").display()
         );
         std::fs::write(&config, text).unwrap();
@@ -32,6 +32,7 @@ impl Bus {
             .arg(format!("--config-file={}", config.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn();
         let Ok(mut daemon) = daemon else {
             println!("skipped: no dbus-daemon (apt install dbus)");
@@ -110,7 +111,8 @@ impl FakeLogind {
                         served.reply(&header, &rows).await.unwrap();
                     }
                     "GetAll" => {
-                        let asked = sessions.iter().find(|s| header.path() == Some(&s.path()) && s.id != FakeSession::GONE);
+                        let asked =
+                            sessions.iter().find(|s| header.path() == Some(&s.path()) && s.id != FakeSession::GONE);
                         match asked {
                             Some(session) => served.reply(&header, &session.properties()).await.unwrap(),
                             None => {

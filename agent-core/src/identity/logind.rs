@@ -44,6 +44,8 @@ pub struct LoginSession {
     pub locked: bool,
     /// Whether it came over the network.
     pub remote: bool,
+    /// From which host, if it came over the network.
+    pub remote_host: Option<String>,
     /// `online`, `active` or `closing`.
     pub state: String,
     /// When it began.
@@ -82,19 +84,25 @@ impl Logind {
     /// # Errors
     /// As [`Logind::sessions`].
     pub async fn active_user(&self, seat: &str) -> Result<Option<Uid>, Fault> {
-        let there = self.ask(|connection| async move { sessions(&connection, |listed| listed.3 == seat).await }).await?;
+        let there =
+            self.ask(|connection| async move { sessions(&connection, |listed| listed.3 == seat).await }).await?;
         let active = there.into_iter().find(|session| session.active && session.class.starts_with("user"));
         Ok(active.map(|session| session.uid))
     }
 
-    async fn ask<T, F: Future<Output = zbus::Result<T>>>(&self, question: impl FnOnce(Connection) -> F) -> Result<T, Fault> {
+    async fn ask<T, F: Future<Output = zbus::Result<T>>>(
+        &self,
+        question: impl FnOnce(Connection) -> F,
+    ) -> Result<T, Fault> {
         let answer = async {
             let builder = match &self.address {
                 Some(address) => Builder::address(address.as_str()),
                 None => Builder::system(),
             };
-            let connection =
-                builder.build().await.map_err(|error| Fault::unavailable(format!("no D-Bus system bus here: {error}")))?;
+            let connection = builder
+                .build()
+                .await
+                .map_err(|error| Fault::unavailable(format!("no D-Bus system bus here: {error}")))?;
             let answer = question(connection.clone()).await;
             let _ = connection.close().await;
             answer.map_err(|error| Fault::unavailable(format!("logind does not answer: {error}")))
@@ -145,6 +153,7 @@ async fn details(connection: &Connection, listed: Listed) -> zbus::Result<LoginS
         active: truth("Active"),
         locked: truth("LockedHint"),
         remote: truth("Remote"),
+        remote_host: some(text("RemoteHost")),
         state: text("State"),
         since,
     })
@@ -177,6 +186,7 @@ mod tests {
             active: true,
             locked: true,
             remote: false,
+            remote_host: None,
             state: "active".into(),
             since: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
         };
@@ -221,7 +231,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bus");
         let _listener = tokio::net::UnixListener::bind(&path).unwrap();
-        let logind = Logind { timeout: Duration::from_millis(50), ..Logind::at(format!("unix:path={}", path.display())) };
+        let logind =
+            Logind { timeout: Duration::from_millis(50), ..Logind::at(format!("unix:path={}", path.display())) };
         let fault = logind.active_user("seat0").await.unwrap_err();
         assert!(fault.is(FaultCode::Unavailable) && fault.message == "logind did not answer in 50ms", "{fault}");
     }

@@ -153,7 +153,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_not_there_is_no_such_user() {
-        for spec in ["no-such-user-here", "4294967294", "4294967295", "65535", "99999999999", "", "a/b", "a:b", "a\0b", "a\nb"] {
+        for spec in
+            ["no-such-user-here", "4294967294", "4294967295", "65535", "99999999999", "", "a/b", "a:b", "a\0b", "a\nb"]
+        {
             let fault = resolve_user(spec).await.unwrap_err();
             assert!(fault.is(FaultCode::NoSuchUser), "{spec:?}: {fault}");
         }

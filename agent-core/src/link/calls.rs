@@ -32,7 +32,10 @@ struct Waiting {
 pub(super) struct CallGuard<'a> {
     link: &'a Link,
     tag: Tag,
+    source: Source,
     reply: oneshot::Receiver<Reply>,
+    /// Whether the call has got as far as the outbox.
+    queued: bool,
 }
 
 impl InFlight {
@@ -40,7 +43,13 @@ impl InFlight {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn begin<'a>(&self, link: &'a Link, tag: Tag, slot: OwnedSemaphorePermit) -> CallGuard<'a> {
+    pub(super) fn begin<'a>(
+        &self,
+        link: &'a Link,
+        tag: Tag,
+        source: Source,
+        slot: OwnedSemaphorePermit,
+    ) -> CallGuard<'a> {
         let (sender, reply) = oneshot::channel();
         let mut table = self.lock();
         if link.0.stop.is_cancelled() {
@@ -48,7 +57,7 @@ impl InFlight {
         } else {
             table.get_or_insert_default().insert(tag.clone(), Waiting { reply: Some(sender), slot: Some(slot) });
         }
-        CallGuard { link, tag, reply }
+        CallGuard { link, tag, source, reply, queued: false }
     }
 
     /// Hands a reply to its caller; false when nobody waits for that tag.
@@ -94,6 +103,13 @@ impl InFlight {
 }
 
 impl CallGuard<'_> {
+    pub(super) async fn send(&mut self, parcel: Parcel) -> Result<(), Fault> {
+        let queued = self.link.0.outbox.push(parcel, self.source).await;
+        queued.map_err(|_| self.link.closed_fault())?;
+        self.queued = true;
+        Ok(())
+    }
+
     pub(super) async fn reply(mut self) -> Reply {
         match (&mut self.reply).await {
             Ok(reply) => reply,
@@ -104,9 +120,10 @@ impl CallGuard<'_> {
 
 impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
+        // Of a call that never left the peer knows nothing, and will answer nothing.
+        let left = self.queued && !self.link.0.outbox.withdraw(self.source, &self.tag);
         // A 2011 peer knows no va.cancel and may never answer: its one slot is freed.
-        let ours = self.link.is_ours();
-        if !self.link.0.in_flight.abandon(&self.tag, ours) {
+        if !self.link.0.in_flight.abandon(&self.tag, left && self.link.is_ours()) {
             return;
         }
         let (Ok(method), tag) = ("va.cancel".parse(), self.link.next_tag()) else { return };

@@ -77,9 +77,14 @@ pub(crate) struct Responder {
     source: Source,
     /// Our version goes into the reply: the call asked what we are.
     introduce: bool,
+    /// What the call's own body holds of the inbound budget, until it is answered. Not until the reply is written: two
+    /// ends that each wait for the other to read would then wait for ever.
+    inbound: Option<OwnedSemaphorePermit>,
     /// Budgets that are held until the reply is written.
     pub(crate) held: Arc<Mutex<Vec<OwnedSemaphorePermit>>>,
     answered: bool,
+    /// Whether the call is still among those that run.
+    counted: bool,
 }
 
 impl Responder {
@@ -94,8 +99,10 @@ impl Responder {
             answer_by: (!patient).then(|| Instant::now() + CAREFUL_TIMEOUT + CAREFUL_GRACE),
             source: Source::System,
             introduce: false,
+            inbound: None,
             held: Arc::default(),
             answered: false,
+            counted: false,
         }
     }
 
@@ -124,25 +131,34 @@ impl Responder {
         self.answered = true;
     }
 
+    /// The call is among those that run, and is taken off there when it is answered.
+    pub(super) fn counts(&mut self) {
+        self.counted = true;
+    }
+
     pub(super) fn introduce(&mut self) {
         self.introduce = true;
     }
 
-    pub(super) fn hold(&self, permit: OwnedSemaphorePermit) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(permit);
+    pub(super) fn hold(&mut self, permit: OwnedSemaphorePermit) {
+        self.inbound = Some(permit);
     }
 
     /// Sends the outcome, and says how many bytes it took; 0 when it could not be sent any more.
     pub(crate) async fn answer(mut self, outcome: Outcome) -> usize {
         let Some(parcel) = self.parcel(outcome) else { return 0 };
         let size = parcel.frame.body.len();
-        let pushed = self.link.0.outbox.push(parcel, self.source).await;
+        // Until its reply is queued the call counts as running, or a peer that takes no replies could call on and on; and
+        // not a moment longer, for the peer may use the tag again as soon as it has the reply.
+        let (link, tag) = (&self.link.0, &self.tag);
+        let pushed = link.outbox.push_and(parcel, self.source, || link.serving.end(tag)).await;
+        self.counted = pushed.is_err();
         if pushed.is_ok() { size } else { 0 }
     }
 
     fn parcel(&mut self, outcome: Outcome) -> Option<Parcel> {
         self.answered = true;
-        self.link.0.serving.end(&self.tag);
+        self.inbound = None;
         if self.answer_by.is_some_and(|by| Instant::now() > by) {
             tracing::debug!(tag = %self.tag, "dropped a reply that comes too late for a careful peer");
             return None;
@@ -175,6 +191,9 @@ const CAREFUL_GRACE: Duration = Duration::from_millis(300);
 
 impl Drop for Responder {
     fn drop(&mut self) {
+        if std::mem::take(&mut self.counted) {
+            self.link.0.serving.end(&self.tag);
+        }
         if self.answered {
             return;
         }

@@ -364,8 +364,8 @@ impl Link {
         heads.timeout_ms = options.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
         let frame = Frame { kind: Kind::Call, tag: tag.clone(), encoding, heads, body };
         // From here on the guard speaks for the call: dropped early, it forgets or cancels it.
-        let waiting = shared.in_flight.begin(self, tag, slot);
-        shared.outbox.push(Parcel::new(frame, Class::Call), source).await.map_err(|_| self.closed_fault())?;
+        let mut waiting = shared.in_flight.begin(self, tag, source, slot);
+        waiting.send(Parcel::new(frame, Class::Call)).await?;
         waiting.reply().await
     }
 }

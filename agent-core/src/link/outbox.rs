@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use crate::frame::Frame;
+use crate::frame::{Frame, Kind};
+use crate::rpc::Tag;
 
 /// On whose account a frame waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +93,18 @@ impl Fair {
         queue.push_back(parcel);
     }
 
+    /// Takes a source's call out of its queue.
+    fn withdraw(&mut self, source: Source, tag: &Tag) -> Option<Parcel> {
+        let queue = self.queues.get_mut(&source)?;
+        let at = queue.iter().position(|parcel| parcel.frame.kind == Kind::Call && parcel.frame.tag == *tag)?;
+        let parcel = queue.remove(at)?;
+        if queue.is_empty() {
+            self.queues.remove(&source);
+            self.turns.retain(|turn| *turn != source);
+        }
+        Some(parcel)
+    }
+
     fn pop(&mut self) -> Option<(Source, Parcel)> {
         let source = self.turns.pop_front()?;
         let queue = self.queues.get_mut(&source)?;
@@ -119,6 +132,21 @@ impl State {
 
     fn pop(&mut self) -> Option<Parcel> {
         let (source, parcel) = self.classes.iter_mut().find_map(Fair::pop)?;
+        self.unload(source, &parcel);
+        self.writing += 1;
+        Some(parcel)
+    }
+
+    fn withdraw(&mut self, source: Source, tag: &Tag) -> bool {
+        // Calls are in the last two classes.
+        let Some(parcel) = self.classes.iter_mut().skip(1).find_map(|class| class.withdraw(source, tag)) else {
+            return false;
+        };
+        self.unload(source, &parcel);
+        true
+    }
+
+    fn unload(&mut self, source: Source, parcel: &Parcel) {
         if let Some(load) = self.load.get_mut(&source) {
             load.frames -= 1;
             load.bytes -= parcel.size();
@@ -126,8 +154,6 @@ impl State {
                 self.load.remove(&source);
             }
         }
-        self.writing += 1;
-        Some(parcel)
     }
 }
 
@@ -142,7 +168,12 @@ impl Outbox {
 
     /// Queues a frame, waiting while its source has too much waiting already.
     pub(super) async fn push(&self, parcel: Parcel, source: Source) -> Result<(), Closed> {
-        let mut parcel = Some(parcel);
+        self.push_and(parcel, source, || {}).await
+    }
+
+    /// The same; `then` runs in the moment in which the frame is queued, before anybody can write it.
+    pub(super) async fn push_and(&self, parcel: Parcel, source: Source, then: impl FnOnce()) -> Result<(), Closed> {
+        let mut waiting = Some((parcel, then));
         loop {
             let room = self.emptied.notified();
             tokio::pin!(room);
@@ -153,8 +184,9 @@ impl Outbox {
                     return Err(Closed);
                 }
                 if state.has_room(source)
-                    && let Some(parcel) = parcel.take()
+                    && let Some((parcel, then)) = waiting.take()
                 {
+                    then();
                     state.push(parcel, source);
                     self.filled.notify_one();
                     return Ok(());
@@ -171,6 +203,15 @@ impl Outbox {
             state.push(parcel, source);
             self.filled.notify_one();
         }
+    }
+
+    /// Takes back a call that is not being written yet; false when it is too late for that.
+    pub(super) fn withdraw(&self, source: Source, tag: &Tag) -> bool {
+        let withdrawn = self.lock().withdraw(source, tag);
+        if withdrawn {
+            self.emptied.notify_waiters();
+        }
+        withdrawn
     }
 
     /// The next frame to write; nothing when the link has ended.

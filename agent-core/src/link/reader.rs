@@ -64,11 +64,14 @@ async fn next<S: AsyncRead>(
                 None => continue,
             }
         }
-        let before = frames.read_buffer().len();
+        // What is skipped leaves no trace in the buffer, so that is counted too.
+        let progress =
+            |frames: &FramedRead<_, FrameDecoder>| (frames.read_buffer().len(), frames.decoder().left_to_skip());
+        let before = progress(frames);
         match tokio::time::timeout(timeout, frames.next()).await {
             Ok(item) => return item,
             // A slow line is no dead one: only a frame that did not grow is given up.
-            Err(_) if frames.read_buffer().len() > before => {}
+            Err(_) if progress(frames) != before => {}
             Err(_) => {
                 tracing::warn!(?timeout, "gave up on a half-read frame (limits.frame_timeout)");
                 frames.decoder_mut().give_up();
@@ -114,7 +117,10 @@ async fn take_call(link: &Link, frame: Frame, held: Option<OwnedSemaphorePermit>
     let Frame { tag, encoding, heads, body, .. } = frame;
     let size = body.len();
     let cancel = match link.0.serving.begin(&tag) {
-        Ok(cancel) => cancel,
+        Ok(cancel) => {
+            responder.counts();
+            cancel
+        }
         Err(refusal) => {
             answer_alone(link, &tag, encoding, refusal.into()).await;
             responder.forget();

@@ -28,6 +28,8 @@ pub struct MethodSpec {
     pub paths: &'static [&'static str],
     /// The same for a method that acts on a symlink itself: the last component is not followed.
     pub link_paths: &'static [&'static str],
+    /// The boolean parameter that, when false, makes every path one of `link_paths`.
+    pub follow_flag: Option<&'static str>,
     /// The JSON schema of the parameters, an object.
     pub params_schema: fn() -> Schema,
     /// The JSON schema of the result.
@@ -46,6 +48,7 @@ impl MethodSpec {
             secrets: &[],
             paths: &[],
             link_paths: &[],
+            follow_flag: None,
             params_schema: || schema_for!(P),
             result_schema: || schema_for!(R),
             first_is_struct: || schema::first_property_is_object(&schema_for!(P)),
@@ -149,6 +152,15 @@ impl<M: 'static> Methods<M> {
     pub fn link_paths(mut self, names: &'static [&'static str]) -> Self {
         if let Some((spec, _)) = self.entries.last_mut() {
             spec.link_paths = names;
+        }
+        self
+    }
+
+    /// The last method's paths are followed to their end unless its parameter of this name is false.
+    #[must_use]
+    pub fn follow_flag(mut self, name: &'static str) -> Self {
+        if let Some((spec, _)) = self.entries.last_mut() {
+            spec.follow_flag = Some(name);
         }
         self
     }

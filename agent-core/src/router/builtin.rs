@@ -319,13 +319,26 @@ async fn multicall(job: &Job, params: Struct, cancel: CancellationToken) -> Outc
         // As the convention has it: a result in an array of one, a fault as its struct.
         results.push(match outcome {
             Ok(value) => Value::Array(vec![value]),
-            Err(fault) => Value::object([
-                ("faultCode", Value::Int(fault.code)),
-                ("faultString", Value::String(fault.message)),
-            ]),
+            Err(fault) => {
+                Value::object([("faultCode", Value::Int(fault.code)), ("faultString", Value::String(fault.message))])
+            }
         });
     }
     Ok(Value::Array(results))
+}
+
+/// What a multicall asks for, without the parameters; nothing for any other call.
+pub(super) fn names_of_multicall(call: &Call) -> Option<Value> {
+    if call.method != "system.multicall" {
+        return None;
+    }
+    let calls = match call.params.as_slice() {
+        [Value::Array(calls)] => calls.as_slice(),
+        [Value::Struct(named)] => named.get("calls").and_then(Value::as_array).unwrap_or_default(),
+        _ => &[],
+    };
+    let name = |call: &Value| call.get("methodName").and_then(Value::as_str).unwrap_or("?").into();
+    Some(Value::Array(calls.iter().map(name).collect()))
 }
 
 fn sub_call(call: Value) -> Result<Call, Fault> {
@@ -433,4 +446,3 @@ impl Handler<FindEntry> for Router {
         (entry.offered_at(self.level) && self.modules.runs(entry.module.name)).then(|| entry.clone())
     }
 }
-

@@ -139,7 +139,8 @@ impl Job {
         };
         let uid = if spec == ACTIVE {
             let active = identity::Logind::system().active_user("seat0").await?;
-            active.ok_or_else(|| Fault::new(FaultCode::NoSession, "no user is active on seat0 (loginctl seat-status)"))?
+            active
+                .ok_or_else(|| Fault::new(FaultCode::NoSession, "no user is active on seat0 (loginctl seat-status)"))?
         } else {
             identity::resolve_user(spec).await?.uid
         };
@@ -251,7 +252,11 @@ impl Job {
             method: self.request.call.method.clone(),
             tag,
             encoding,
-            params: summarise(&self.request.call.params, names, secrets),
+            params: match builtin::names_of_multicall(&self.request.call) {
+                // Each of its calls has a record of its own, in which that method's secrets are hidden.
+                Some(methods) => summarise(&[methods], &["methods"], &[]),
+                None => summarise(&self.request.call.params, names, secrets),
+            },
             verdict,
             rule: rule.into(),
         }
@@ -340,8 +345,7 @@ impl Job {
         let host = caller::from_module(self.router.clone());
         let level = self.level;
         let paths = Arc::new(resolved);
-        let context =
-            CallContext { id: self.id, origin, owner, level, deadline, cancel, host, paths, budget, held };
+        let context = CallContext { id: self.id, origin, owner, level, deadline, cancel, host, paths, budget, held };
         let params = std::mem::take(&mut self.request.call.params);
         let module = entry.module.name;
         let invoked = self.router.send(Invoke { entry, context, params }).await;
@@ -354,7 +358,7 @@ impl Job {
         let (method, level) = (&self.request.call.method, self.level);
         match &self.entry {
             None => Fault::method_not_found(format!(
-                "no such method: {method} (virtagent methods lists what is offered; a module may not be compiled in)"
+                "no such method here: {method}; the module that offers it may not be compiled in"
             )),
             Some(entry) if level == Level::System && entry.offered_at(Level::User) => Fault::method_not_found(format!(
                 "{method} is offered at user level only: name a user (X-Virtagent-Username, virtagent --user)"

@@ -9,12 +9,15 @@
 
 mod builtin;
 mod caller;
+mod handle;
 mod job;
+mod life;
 mod modules;
 mod paths;
 mod serve;
 mod session;
 
+pub use self::handle::{RouterHandle, RouterOptions, check_modules};
 pub use self::modules::Collision;
 pub use self::paths::resolve_for_policy;
 pub use self::serve::{ServeHost, accept_programs, accept_sessions};
@@ -36,41 +39,9 @@ use crate::audit::{Audit, Event};
 use crate::config::Limits;
 use crate::identity::User;
 use crate::link::Link;
-use crate::module::{CallId, Descriptor, HostCaller, Level, ModuleEnv, OwnerId};
+use crate::module::{CallId, Level, OwnerId};
 use crate::policy::Policy;
 use crate::rpc::{Call, Fault, FaultCode, Outcome, Value};
-
-/// What a router is made with.
-pub struct RouterOptions {
-    /// Whether this is a system daemon's router or a user daemon's.
-    pub level: Level,
-    /// Whom the daemon runs as.
-    pub user: User,
-    /// Whether upstream is the host itself: a system daemon, or a user daemon on a direct channel.
-    pub direct: bool,
-    /// The bounds.
-    pub limits: Limits,
-    /// The owner's policy; in a user daemon the user's own.
-    pub policy: Policy,
-    /// The log.
-    pub audit: Audit,
-    /// The enabled modules' names.
-    pub enabled: Vec<String>,
-    /// Each module's settings.
-    pub settings: HashMap<String, toml::Table>,
-    /// The guest's boot.
-    pub boot_id: String,
-}
-
-/// A handle on a running router.
-#[derive(Clone)]
-pub struct RouterHandle {
-    pub(crate) address: Addr<Router>,
-    /// The user that the daemon runs as.
-    pub user: Arc<User>,
-    pub(crate) limits: Limits,
-    stop: CancellationToken,
-}
 
 /// The actor. Talk to it through [`RouterHandle`].
 pub struct Router {
@@ -99,105 +70,6 @@ pub struct Router {
 struct Upstream {
     link: Link,
     owner: OwnerId,
-}
-
-impl RouterHandle {
-    /// Starts a router with its modules on the current arbiter. The receiver hears when a newer user daemon took over.
-    ///
-    /// # Errors
-    /// Two modules that offer the same method.
-    pub fn start(options: RouterOptions) -> Result<(Self, oneshot::Receiver<String>), Collision> {
-        let catalogue = Catalogue::collect()?;
-        let (replaced, hear_replaced) = oneshot::channel();
-        let user = Arc::new(options.user);
-        let limits = options.limits.clone();
-        let stop = CancellationToken::new();
-        let handle_user = Arc::clone(&user);
-        let address = Router::create(move |context| {
-            // Everything that is allowed in flight fits, so that only a flood beyond the limits waits.
-            context.set_mailbox_capacity(options.limits.calls_host);
-            let host: Arc<dyn HostCaller> = caller::from_module(context.address());
-            let env = |descriptor: &'static Descriptor| ModuleEnv {
-                level: options.level,
-                uid: user.uid,
-                home: user.home.clone(),
-                host: Arc::clone(&host),
-                settings: options.settings.get(descriptor.name).cloned().unwrap_or_default(),
-            };
-            let modules = Modules::start(&options.enabled, &options.limits, env);
-            Router {
-                level: options.level,
-                user,
-                direct: options.direct,
-                limits: options.limits,
-                policy: Arc::new(options.policy),
-                audit: options.audit,
-                boot_id: options.boot_id.into(),
-                enabled: options.enabled,
-                catalogue,
-                modules,
-                upstream: None,
-                sessions: HashMap::new(),
-                jobs: TaskTracker::new(),
-                next_call: 0,
-                next_owner: 0,
-                stopping: false,
-                replaced: Some(replaced),
-            }
-        });
-        Ok((Self { address, user: handle_user, limits, stop }, hear_replaced))
-    }
-
-    /// The other end of the host's link has come.
-    pub async fn host_up(&self, link: Link) {
-        let _ = self.address.send(HostUp(link)).await;
-    }
-
-    /// It has left: what it owned goes with it.
-    pub async fn host_down(&self) {
-        let _ = self.address.send(HostDown).await;
-    }
-
-    /// Takes another policy from now on.
-    pub async fn reload(&self, policy: Policy) {
-        let _ = self.address.send(Reload(policy)).await;
-    }
-
-    /// One line for `systemctl status`.
-    pub async fn status(&self) -> String {
-        self.address.send(Status).await.unwrap_or_else(|_| "stopping".to_owned())
-    }
-
-    /// Takes no more calls, gives those that run until `limit`, then ends them, the modules and the sessions.
-    pub async fn stop(&self, limit: Duration) {
-        self.stop.cancel();
-        if let Ok(stopping) = self.address.send(Stop { limit }).await {
-            let _ = stopping.await;
-        }
-    }
-
-    /// Fires when [`RouterHandle::stop`] begins: accept nothing more.
-    pub fn stopping(&self) -> CancellationToken {
-        self.stop.clone()
-    }
-}
-
-/// Whether every enabled name is a module that was compiled in.
-///
-/// # Errors
-/// A message that names the module and those that there are.
-pub fn check_modules(enabled: &[String]) -> Result<(), String> {
-    let all = Descriptor::all();
-    match enabled.iter().find(|name| !all.iter().any(|descriptor| descriptor.name == *name)) {
-        None => Ok(()),
-        Some(missing) => {
-            let names: Vec<_> = all.iter().map(|descriptor| descriptor.name).collect();
-            Err(format!(
-                "modules.enabled: {missing:?} is not compiled into this daemon; there are {}",
-                names.join(", ")
-            ))
-        }
-    }
 }
 
 impl Actor for Router {
@@ -270,7 +142,9 @@ impl Router {
                 )),
                 _ => Ok(Target::Here),
             },
-            Via::User { .. } if request.username.as_deref() == Some(SYSTEM_RECIPIENT) && self.level == Level::System => {
+            Via::User { .. }
+                if request.username.as_deref() == Some(SYSTEM_RECIPIENT) && self.level == Level::System =>
+            {
                 match request.call.method.as_str() {
                     "va.ping" | "va.capabilities" => Ok(Target::Here),
                     method => Err(Fault::new(
@@ -352,134 +226,6 @@ impl Handler<FindSession> for Router {
 
     fn handle(&mut self, FindSession(uid): FindSession, _: &mut Context<Self>) -> Self::Result {
         self.sessions.get(&uid).cloned()
-    }
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct HostUp(Link);
-
-impl Handler<HostUp> for Router {
-    type Result = ();
-
-    fn handle(&mut self, HostUp(link): HostUp, _: &mut Context<Self>) {
-        let owner = self.new_owner();
-        self.upstream = Some(Upstream { link, owner });
-        self.record(Event::new(if self.level == Level::System || self.direct { "host.connected" } else { "joined" }));
-    }
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct HostDown;
-
-impl Handler<HostDown> for Router {
-    type Result = ();
-
-    fn handle(&mut self, _: HostDown, _: &mut Context<Self>) {
-        let Some(upstream) = self.upstream.take() else { return };
-        self.modules.owner_gone(upstream.owner);
-        for session in self.sessions.values() {
-            session.tell("session.host_left", Value::object([]));
-        }
-        self.record(Event::new("host.away"));
-    }
-}
-
-impl Router {
-    fn record(&self, event: Event) {
-        let audit = self.audit.clone();
-        actix::spawn(async move { audit.event(event).await });
-    }
-
-    /// The host has left, says the system daemon: what it kept here goes, and the next host is another owner.
-    fn host_left(&mut self) {
-        let owner = self.new_owner();
-        if let Some(upstream) = &mut self.upstream {
-            let gone = std::mem::replace(&mut upstream.owner, owner);
-            self.modules.owner_gone(gone);
-        }
-    }
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Reload(Policy);
-
-impl Handler<Reload> for Router {
-    type Result = ();
-
-    fn handle(&mut self, Reload(policy): Reload, _: &mut Context<Self>) {
-        self.policy = Arc::new(policy);
-        self.record(Event::new("policy.reloaded"));
-    }
-}
-
-#[derive(Message)]
-#[rtype(result = "String")]
-struct Status;
-
-impl Handler<Status> for Router {
-    type Result = String;
-
-    fn handle(&mut self, _: Status, _: &mut Context<Self>) -> String {
-        let host = if self.upstream.is_some() { "host connected" } else { "host away" };
-        let mut users: Vec<_> = self.sessions.values().map(|session| &*session.user.name).collect();
-        users.sort_unstable();
-        match users.len() {
-            0 => format!("{host}; no sessions"),
-            count => format!("{host}; {count} sessions: {}", users.join(", ")),
-        }
-    }
-}
-
-/// Ends the router; the receiver hears when everything that ran has ended.
-#[derive(Message)]
-#[rtype(result = "oneshot::Receiver<()>")]
-struct Stop {
-    limit: Duration,
-}
-
-impl Handler<Stop> for Router {
-    type Result = MessageResult<Stop>;
-
-    fn handle(&mut self, Stop { limit }: Stop, context: &mut Context<Self>) -> Self::Result {
-        self.stopping = true;
-        self.jobs.close();
-        let (stopped, hear) = oneshot::channel();
-        let (jobs, upstream) = (self.jobs.clone(), self.upstream.clone());
-        let sessions: Vec<_> = self.sessions.values().cloned().collect();
-        let address = context.address();
-        actix::spawn(async move {
-            if tokio::time::timeout(limit.mul_f32(0.6), jobs.wait()).await.is_err() {
-                tracing::warn!("calls still run; ending them");
-                // Cancelling is what a leaving peer does to its calls.
-                if let Some(upstream) = &upstream {
-                    upstream.link.cancel_all();
-                }
-                sessions.iter().for_each(|session| session.link.cancel_all());
-                let _ = tokio::time::timeout(limit.mul_f32(0.2), jobs.wait()).await;
-            }
-            let _ = tokio::time::timeout(limit.mul_f32(0.2), address.send(StopModules)).await;
-            let reason = "the daemon stopped";
-            let flush = Duration::from_millis(300);
-            let links = upstream.iter().map(|upstream| &upstream.link).chain(sessions.iter().map(|s| &s.link));
-            futures_util::future::join_all(links.map(|link| link.close_after_flush(reason, flush))).await;
-            let _ = stopped.send(());
-        });
-        MessageResult(hear)
-    }
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct StopModules;
-
-impl Handler<StopModules> for Router {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, _: StopModules, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(self.modules.stop())
     }
 }
 

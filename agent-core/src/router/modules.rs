@@ -160,7 +160,8 @@ impl Modules {
 
     /// Stops every module, all at once; each thread ends with its module.
     pub(super) fn stop(&mut self) -> impl Future<Output = ()> + 'static {
-        let stopping: Vec<_> = self.slots.drain().map(|(_, slot)| (slot.actor.send(StopModule), slot.arbiter)).collect();
+        let stopping: Vec<_> =
+            self.slots.drain().map(|(_, slot)| (slot.actor.send(StopModule), slot.arbiter)).collect();
         async move {
             let stopping = stopping.into_iter().map(|(stopped, arbiter)| async move {
                 let _ = stopped.await;

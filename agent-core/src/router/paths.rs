@@ -25,7 +25,8 @@ pub(super) fn given(
     params: &Struct,
     home: Option<&Path>,
 ) -> Result<Vec<(&'static str, PathBuf, bool)>, Fault> {
-    let follow = spec.paths.iter().map(|name| (*name, true));
+    let follows = spec.follow_flag.is_none_or(|flag| params.get(flag) != Some(&Value::Bool(false)));
+    let follow = spec.paths.iter().map(|name| (*name, follows));
     let names = follow.chain(spec.link_paths.iter().map(|name| (*name, false)));
     let given = names.filter_map(|(name, follow)| match absolute(params, name, home) {
         Ok(path) => path.map(|path| Ok((name, path, follow))),
@@ -111,6 +112,23 @@ mod tests {
         assert_eq!(resolve(&root.join("to-file"), false).unwrap(), root.join("to-file"));
         assert_eq!(resolve(&root.join("link/new/deeper"), true).unwrap(), root.join("real/new/deeper"));
         assert!(resolve(&root.join("nowhere/../real/file"), true).is_err());
+    }
+
+    #[test]
+    fn a_method_follows_its_paths_unless_it_acts_on_links_or_is_told_not_to() {
+        let follows = |spec: &MethodSpec, follow: Option<bool>| {
+            let mut params = Struct::from([("path".to_owned(), Value::from("/a"))]);
+            params.extend(follow.map(|follow| ("follow".to_owned(), Value::Bool(follow))));
+            given(spec, &params, None).unwrap()[0].2
+        };
+        let mut spec = MethodSpec::new::<(), ()>("file.stat", "");
+        spec.paths = &["path"];
+        assert!(follows(&spec, None) && follows(&spec, Some(false)), "without a flag of that name");
+        spec.follow_flag = Some("follow");
+        assert!(follows(&spec, None) && follows(&spec, Some(true)));
+        assert!(!follows(&spec, Some(false)));
+        (spec.paths, spec.link_paths) = (&[], &["path"]);
+        assert!(!follows(&spec, None));
     }
 
     #[test]

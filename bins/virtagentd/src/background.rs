@@ -15,7 +15,8 @@ const MARK: &str = "VIRTAGENTD_BACKGROUND";
 
 /// Starts the daemon in the background and waits until it is ready.
 pub fn start() -> anyhow::Result<ExitCode> {
-    let folder = tempfile::Builder::new().prefix("virtagentd-").tempdir().context("a folder for the readiness socket")?;
+    let folder =
+        tempfile::Builder::new().prefix("virtagentd-").tempdir().context("a folder for the readiness socket")?;
     let path = folder.path().join("ready");
     let socket = UnixDatagram::bind(&path).context("the readiness socket")?;
     // Long enough to look after the child now and then, while the socket wakes us at once.

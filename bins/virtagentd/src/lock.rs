@@ -17,9 +17,11 @@ impl PidLock {
     /// Another process holds it: which, and what to do.
     pub fn take(path: &Path) -> anyhow::Result<Self> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| {
-                format!("{}: can't be made; give another --pid-file", folder.display())
-            })?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .with_context(|| format!("{}: can't be made; give another --pid-file", folder.display()))?;
         }
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let mut file = open.with_context(|| format!("pid file {}", path.display()))?;

@@ -19,7 +19,8 @@ pub fn init(verbose: u8) {
     let journal = if under_journald { tracing_journald::layer().ok() } else { None };
     match journal {
         Some(journal) => {
-            let journal = journal.with_field_prefix(Some("VIRTAGENT".into())).with_syslog_identifier("virtagentd".into());
+            let journal =
+                journal.with_field_prefix(Some("VIRTAGENT".into())).with_syslog_identifier("virtagentd".into());
             tracing_subscriber::registry().with(level).with(journal).init();
         }
         None => {

@@ -140,4 +140,3 @@ pub async fn stop(router: &RouterHandle, audit: &Audit) {
         tracing::warn!("not everything ended in time");
     }
 }
-

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use agent_core::config::{Config, Limits};
 use agent_core::identity::lookup_user;
 use agent_core::link::transport::{Channel, ChannelKind, listen};
 use agent_core::link::{Link, LinkOptions};
 use agent_core::module::Level;
 use agent_core::router::{RouterHandle, ServeHost, accept_sessions};
-use agent_core::config::{Config, Limits};
 use anyhow::{Context, anyhow};
 use sd_notify::NotifyState;
 

@@ -27,10 +27,7 @@ pub fn run(options: &Options) -> Result<()> {
     step::say("lints");
     step::run(step::cargo("clippy --quiet --workspace --all-targets --locked -- -D warnings").env_remove("RUSTFLAGS"))?;
     step::say("documentation");
-    step::run(
-        step::cargo("doc --quiet --workspace --no-deps --document-private-items --locked")
-            .env("RUSTDOCFLAGS", "-D warnings"),
-    )?;
+    step::run(step::cargo("doc --quiet --workspace --no-deps --locked").env("RUSTDOCFLAGS", "-D warnings"))?;
     step::say("licences and advisories");
     if step::works(&mut step::cargo("deny --version")) {
         step::run(&mut step::cargo("deny --workspace check"))?;

@@ -74,14 +74,15 @@ impl Module for Files {
             .add("file.close", "Closes an open file; one opened with `replace` takes its place now.", Self::close)
             .add("file.stat", "Describes a file, directory or whatever is at a path.", Self::stat)
             .paths(&["path"])
+            .follow_flag("follow")
             .add("file.list", "Lists a directory by name, a page at a time.", Self::list)
             .paths(&["path"])
             .add("file.mkdir", "Makes a directory.", Self::mkdir)
             .paths(&["path"])
             .add("file.remove", "Removes a file, a symlink or a directory.", Self::remove)
-            .paths(&["path"])
+            .link_paths(&["path"])
             .add("file.rename", "Renames a file, a symlink or a directory within its filesystem.", Self::rename)
-            .paths(&["from", "to"])
+            .link_paths(&["from", "to"])
             .add("file.digest", "Digests a file or a part of it, without sending its content.", Self::digest)
             .paths(&["path"])
             .add("va.getfile", "Answers a whole file of at most the module's max_read bytes.", Self::get_file)
@@ -207,7 +208,7 @@ impl Files {
         let mode = permission_bits(params.mode)?;
         match params.parents.unwrap_or(false) {
             true => blocking(move || tree::make_directories(&path.path_to_make()?, mode)).await?,
-            false => blocking(move || tree::make_directory(path.entry()?, mode)).await?,
+            false => blocking(move || tree::make_directory(path.path_to_make()?, mode)).await?,
         }
         Ok(Done {})
     }

@@ -139,10 +139,10 @@ async fn rotation_keeps_the_chain_over_files_and_restarts() {
         }
         audit.stop().await;
     };
-    write(0, 200).await;
+    write(0, 350).await;
     let report = sound(&place.log());
     assert_eq!((report.first, report.files.len()), (1, 3), "{report}");
-    write(200, 600).await;
+    write(350, 1000).await;
     let report = sound(&place.log());
     assert_eq!(report.files.len(), 4);
     assert!(report.first > 1);
@@ -249,9 +249,10 @@ async fn a_log_is_verified_while_it_is_written() {
     let place = Place::new();
     let settings = AuditSettings { rotate_size: AuditSettings::ROTATE_MIN, keep: 100, ..place.settings() };
     let audit = Audit::start(&settings).unwrap();
+    drop(audit.open(opening(0, "exec.run", None)).await.unwrap());
     let log = place.log();
     let verifier = tokio::task::spawn_blocking(move || (0..20).map(|_| sound(&log).records).max().unwrap());
-    let mut id = 0;
+    let mut id = 1;
     while !verifier.is_finished() {
         let calls = (0..50).map(|n| audit.open(opening(id + n, "exec.run", None)));
         for recorded in futures_util::future::join_all(calls).await {

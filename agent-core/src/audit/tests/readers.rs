@@ -54,7 +54,10 @@ async fn programs_get_one_object_for_each_call() {
     let filter = Filter { user: Some("alice".into()), ..Filter::default() };
     let lines = shown(&place.log(), &filter, Show::Json);
     let call: Json = serde_json::from_str(&lines[0]).unwrap();
-    assert_eq!((&call["method"], &call["duration_us"], &call["result"]), (&json!("exec.run"), &json!(1234), &Json::Null));
+    assert_eq!(
+        (&call["method"], &call["duration_us"], &call["result"]),
+        (&json!("exec.run"), &json!(1234), &Json::Null)
+    );
     assert_eq!(call.get("prev"), None);
 }
 

@@ -73,15 +73,25 @@ async fn ten_thousand_calls_at_once_share_their_writes() {
     let audit = place.start();
     let opened = join_all((1..=10_000).map(|id| audit.open(opening(id, "exec.run", None)))).await;
     let writes = audit.writes();
-    assert!(writes < 1000, "{writes} writes");
+    assert!(writes < 2500, "{writes} writes");
     for recorded in opened {
         audit.close(recorded.unwrap(), closing()).await;
     }
     audit.stop().await;
     let report = sound(&place.log());
     assert_eq!((report.records, report.unfinished.len()), (20_002, 0));
+}
+
+#[tokio::test]
+async fn records_stand_in_the_order_of_their_calls_whoever_is_polled_first() {
+    let place = Place::new();
+    let audit = place.start();
+    let mut opened: Vec<_> = (1..=500).map(|id| audit.open(opening(id, "exec.run", None))).collect();
+    opened.reverse();
+    join_all(opened).await.into_iter().for_each(|recorded| recorded.unwrap().forget());
+    audit.stop().await;
     let ids = place.records().into_iter().filter(|record| record["type"] == "call").map(|call| call["id"].clone());
-    assert!(ids.eq(1..=10_000), "records stand in the order of their calls");
+    assert!(ids.eq(1..=500));
 }
 
 #[tokio::test]

@@ -56,7 +56,9 @@ fn lines(info: Option<&Value>, agent: &Value, ours: bool) -> Vec<(&'static str, 
         add("Boot", cell(info, "boot_id"));
     }
     let name = if ours { "virtagentd" } else { "virtagent of 2011, version" };
-    add("Agent", format!("{name} {}", cell(agent, "version")));
+    // Of our own peers `version` is the wire's; the daemon's own stands beside it.
+    let version = agent.get("agent").unwrap_or(agent);
+    add("Agent", format!("{name} {}", cell(version, "version")));
     if let Some(modules) = agent.get("modules").and_then(Value::as_array) {
         let names: Vec<_> =
             modules.iter().map(|module| module.as_str().map_or_else(|| cell(module, "name"), str::to_owned)).collect();
@@ -103,7 +105,8 @@ mod tests {
             ("uptime", Value::Double(93_784.2)),
             ("timezone", Value::object([("name", "CET".into()), ("offset", Value::Int(3600))])),
         ]);
-        let agent = Value::object([("version", "0.1.0".into())]);
+        let daemon = Value::object([("name", "virtagent".into()), ("version", "0.1.0".into())]);
+        let agent = Value::object([("version", "1.0".into()), ("agent", daemon)]);
         let lines = lines(Some(&info), &agent, true);
         assert!(lines.contains(&("System", "Debian 12".to_owned())));
         assert!(lines.contains(&("Uptime", "1 day 2 h 3 min".to_owned())));

@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
 use virtagent_tests::wait;
 
 /// What a signal's arrival has to clear away.
@@ -22,16 +23,23 @@ fn left() -> MutexGuard<'static, Left> {
     LEFT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP clear away and end this process. To be called before the first thread starts.
+/// From now on SIGINT, SIGTERM and SIGHUP clear away and end this process.
+///
+/// By handlers, not by blocking them: started programs inherit what is blocked, and could then not be ended.
 pub fn on_signals() -> Result<()> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    // Programs that are started from here begin with no signal blocked: the standard library sees to it.
-    signals.thread_block().context("can't block signals")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut int, mut term, mut hup) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+    };
     std::thread::spawn(move || {
-        let Ok(signal) = signals.wait() else { return };
+        let signal = runtime.block_on(async {
+            tokio::select! {
+                _ = int.recv() => Signal::SIGINT,
+                _ = term.recv() => Signal::SIGTERM,
+                _ = hup.recv() => Signal::SIGHUP,
+            }
+        });
         // Held to the end, so that nothing new is started meanwhile.
         let left = left();
         for group in &left.groups {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use virtagent_tests::image::Image;
 use virtagent_tests::vm::Vm;
 
@@ -40,7 +40,7 @@ pub fn run(install: bool) -> Result<()> {
         .and_then(|()| call_the_host(&tour, &mut vm))
         .and_then(|()| refusal(&tour))
         .and_then(|()| log(&tour));
-    outcome.with_context(|| vm.console_tail())?;
+    outcome.map_err(|error| vm.explained(&error))?;
 
     tour.tell("And the machine's business: power off, by logind, answered before the machine goes down.");
     tour.host(&["power", "off"])?;
@@ -79,9 +79,9 @@ fn refusal(tour: &Tour) -> Result<()> {
 
 fn log(tour: &Tour) -> Result<()> {
     tour.tell("Everything is in the guest's audit log, each record carrying the hash of the one before.");
-    let shown = tour.host(&["exec", "--", "virtagentd", "audit", "show"])?;
-    for word in ["alice", "bob", "file.open", "demo.greet"] {
-        ensure!(shown.contains(word), "the audit log does not show {word}");
+    for (method, word) in [("exec.start", "bob"), ("demo.greet", "alice"), ("file.open", "diary")] {
+        let shown = tour.host(&["exec", "--", "virtagentd", "audit", "show", "--method", method])?;
+        ensure!(shown.contains(method) && shown.contains(word), "the audit log does not show {method} with {word}");
     }
     tour.host(&["exec", "--", "virtagentd", "audit", "verify"]).map(|_| ())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::unistd::{Uid, User, chown};
 use virtagent_tests::{process, wait};
 
@@ -50,10 +50,10 @@ pub fn run() -> Result<()> {
     if let Some(second) = &second {
         daemons.push(user(&tour, second, true)?);
     }
-    sessions(&tour).with_context(|| logs(dir))?;
+    sessions(&tour).map_err(|error| with_logs(&error, dir))?;
 
     let outcome = tour.first_part().and_then(|()| call_the_host(&tour, &me)).and_then(|()| refusal_and_log(&tour));
-    outcome.with_context(|| logs(dir))?;
+    outcome.map_err(|error| with_logs(&error, dir))?;
 
     // Users first, as when a guest goes down.
     while let Some(mut daemon) = daemons.pop() {
@@ -69,7 +69,7 @@ fn system(tour: &Tour) -> Result<Running> {
     let mut daemon = start(tour, &mut tour.command("virtagentd", &args), "system")?;
     let sockets = ["port.sock", "user.sock"].map(|name| tour.dir.join(name));
     let ready = || Ok(sockets.iter().all(|socket| socket.exists()).then_some(()));
-    daemon.wait(START, "its sockets", ready).with_context(|| logs(&tour.dir))?;
+    daemon.wait(START, "its sockets", ready).map_err(|error| with_logs(&error, &tour.dir))?;
     Ok(daemon)
 }
 
@@ -147,26 +147,27 @@ fn refusal_and_log(tour: &Tour) -> Result<()> {
     )?;
 
     tour.tell("Everything is in the guest's audit log, each record carrying the hash of the one before.");
-    let shown = tour.run("virtagentd", &["audit", "show", "--config", "demo.toml"])?;
-    for word in ["exec.", "file.open", "demo.greet", "/etc/shadow"] {
-        ensure!(shown.contains(word), "the audit log does not show {word}");
+    for (method, word) in [("exec.start", tour.users[0].as_str()), ("demo.greet", "host"), ("file.open", "/etc/shadow")]
+    {
+        let shown = tour.run("virtagentd", &["audit", "show", "--config", "demo.toml", "--method", method])?;
+        ensure!(shown.contains(method) && shown.contains(word), "the audit log does not show {method} with {word}");
     }
     tour.run("virtagentd", &["audit", "verify", "--config", "demo.toml"]).map(|_| ())
 }
 
-/// What the daemons said, for when something fails.
-fn logs(dir: &Path) -> String {
-    let mut text = String::from("the daemons' last words:");
+/// The error, and below it what the daemons said last.
+fn with_logs(error: &anyhow::Error, dir: &Path) -> anyhow::Error {
+    let mut text = format!("{error:#}");
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.extension().is_some_and(|extension| extension == "log") {
-            let log = fs::read_to_string(&path).unwrap_or_default();
+        let log = fs::read_to_string(&path).unwrap_or_default();
+        if path.extension().is_some_and(|extension| extension == "log") && !log.is_empty() {
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines[lines.len().saturating_sub(15)..].join("\n");
             text += &format!("\n--- {}\n{tail}", path.file_name().unwrap_or_default().to_string_lossy());
         }
     }
-    text
+    anyhow!(text)
 }
 
 /// A real account besides root's: who called sudo, else the first person of this machine, else nobody.

@@ -104,12 +104,8 @@ async fn what_is_asked_of_one_handle_runs_in_the_order_of_asking() {
         start(write).await;
     }
     writes.reverse();
-    for mut write in join_all(writes.into_iter().map(|mut write| async {
-        (&mut write).await;
-        write
-    }))
-    .await
-    {
+    join_all(writes.iter_mut()).await;
+    for mut write in writes {
         write.as_mut().take_output().unwrap().unwrap();
     }
     lab.close(handle).await.unwrap();

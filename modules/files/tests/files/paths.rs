@@ -46,15 +46,24 @@ async fn what_is_done_is_done_to_the_path_that_policy_judged() {
 }
 
 #[tokio::test]
-async fn an_entry_is_not_removed_when_policy_judged_what_it_leads_to() {
+async fn an_entry_is_not_touched_when_policy_judged_what_it_leads_to() {
     let lab = Lab::new();
     lab.write("target", "x");
     symlink("target", lab.path("link")).unwrap();
-    for method in ["file.remove", "file.mkdir"] {
-        let context = lab.files.context_with_path("path", lab.path("target"));
-        let refused = fault(lab.files.call_with(context, method, vec![text(&lab.path("link"))]).await);
+    let (link, target) = (lab.path("link"), lab.path("target"));
+    for (method, parameter, params) in [
+        ("file.remove", "path", vec![text(&link)]),
+        ("file.rename", "from", vec![text(&link), text(&lab.path("new"))]),
+        ("file.rename", "to", vec![text(&target), text(&link)]),
+        ("file.stat", "path", vec![text(&link), false.into()]),
+    ] {
+        let context = lab.files.context_with_path(parameter, &target);
+        let refused = fault(lab.files.call_with(context, method, params).await);
         assert!(refused.is(FaultCode::Denied), "{method}: {refused}");
     }
+    let context = lab.files.context_with_path("path", &link);
+    let stat = lab.files.call_with(context, "file.stat", vec![text(&link), false.into()]).await.unwrap();
+    assert_eq!(stat.get("type").unwrap().as_str(), Some("symlink"));
     let context = lab.files.context_with_path("path", lab.path("link"));
     lab.files.call_with(context, "file.remove", vec![text(&lab.path("link"))]).await.unwrap();
     assert_eq!(lab.names(), ["target"]);

@@ -1,4 +1,4 @@
-//! From links to the router: the host's link, the users' sockets, and a user daemon's control socket.
+//! The users' socket: who connects (the kernel says), hello, takeover, leave.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 use actix::prelude::*;
 use nix::unistd::{Pid, Uid};
 use serde::Deserialize;
+use serde_json::json;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::job::Reply;
-use super::session::{Session, SessionRef};
-use super::{Request, Router, RouterHandle, Take, Via};
-use crate::audit::Event;
+use super::super::session::{Session, SessionRef};
+use super::super::{Request, Router, RouterHandle, Take, Via};
+use super::Offences;
 use crate::frame::BadFrame;
 use crate::identity::{Peer, User, resolve_user};
 use crate::link::{Incoming, Link, LinkOptions, Serve};
@@ -24,113 +24,6 @@ use crate::rpc::{Fault, FaultCode, Outcome, Tag, Value, from_value};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections of one user that have not said hello yet.
 const STRANGERS_PER_USER: usize = 8;
-/// Connections of a user's programs to the control socket.
-const PROGRAMS: usize = 64;
-
-impl Request {
-    fn from_incoming(incoming: Incoming, via: Via) -> Self {
-        let Incoming { call, username, timeout, encoding, tag, size, responder, cancel } = incoming;
-        Self { call, via, username, timeout, cancel, size, reply: Reply::Wire { responder, tag, encoding }, nested: false }
-    }
-}
-
-/// Answers the calls of the upstream link.
-pub struct ServeHost {
-    router: RouterHandle,
-    /// Whether upstream is a system daemon, which may say that the host left or that another daemon took over.
-    inner: bool,
-}
-
-impl ServeHost {
-    /// For a link to the host itself.
-    pub fn host(router: &RouterHandle) -> Arc<Self> {
-        Arc::new(Self { router: router.clone(), inner: false })
-    }
-
-    /// For a user daemon's link to the system daemon.
-    pub fn system_daemon(router: &RouterHandle) -> Arc<Self> {
-        Arc::new(Self { router: router.clone(), inner: true })
-    }
-}
-
-impl Serve for ServeHost {
-    fn incoming(&self, incoming: Incoming) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(async move {
-            let router = &self.router.address;
-            if self.inner && incoming.call.method.namespace() == "session" {
-                let told = match incoming.call.method.as_str() {
-                    "session.host_left" => router.send(HostLeft).await.is_ok(),
-                    "session.replaced" => router.send(Replaced(reason_of(&incoming))).await.is_ok(),
-                    _ => false,
-                };
-                let outcome = if told { Ok(Value::Nil) } else { Err(Fault::method_not_found("no such notice")) };
-                incoming.answer(outcome).await;
-                return;
-            }
-            let _ = router.send(Take(Request::from_incoming(incoming, Via::Upstream))).await;
-        })
-    }
-
-    fn stray_reply(&self, tag: &Tag) {
-        note(&self.router, Event::new("reply.dropped").with(serde_json::json!({ "tag": tag.as_str(), "from": "host" })));
-    }
-
-    fn bad_frame(&self, bad: &BadFrame) {
-        let error = bad.error.to_string();
-        note(&self.router, Event::new("frame.refused").with(serde_json::json!({ "error": error, "from": "host" })));
-    }
-}
-
-fn reason_of(incoming: &Incoming) -> String {
-    let reason = incoming.call.params.first().and_then(|params| params.get("reason")).and_then(Value::as_str);
-    reason.unwrap_or("another process of this user took over").to_owned()
-}
-
-fn note(router: &RouterHandle, event: Event) {
-    // A flood of strange frames fills the router's mailbox at most; what does not fit is in the debug log only.
-    if router.address.try_send(Note(event)).is_err() {
-        tracing::debug!("too many events to record");
-    }
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Note(Event);
-
-impl Handler<Note> for Router {
-    type Result = ();
-
-    fn handle(&mut self, Note(event): Note, _: &mut Context<Self>) {
-        self.record(event);
-    }
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct HostLeft;
-
-impl Handler<HostLeft> for Router {
-    type Result = ();
-
-    fn handle(&mut self, _: HostLeft, _: &mut Context<Self>) {
-        self.host_left();
-    }
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Replaced(String);
-
-impl Handler<Replaced> for Router {
-    type Result = ();
-
-    fn handle(&mut self, Replaced(reason): Replaced, _: &mut Context<Self>) {
-        if let Some(replaced) = self.replaced.take() {
-            let _ = replaced.send(reason);
-        }
-    }
-}
-
 /// Accepts user daemons until the router stops.
 pub async fn accept_sessions(listener: UnixListener, router: RouterHandle) {
     let strangers: Arc<Mutex<HashMap<Uid, usize>>> = Arc::default();
@@ -171,6 +64,7 @@ async fn serve_session(
         pid: peer.pid.unwrap_or(Pid::from_raw(0)),
         joined: OnceLock::new(),
         said_hello: tokio::sync::Notify::new(),
+        offences: Offences::default(),
     });
     let link = Link::start(stream, LinkOptions::inner(&router.limits), serve.clone());
     let deadline = tokio::time::sleep(HELLO_TIMEOUT);
@@ -230,6 +124,7 @@ struct ServeSession {
     /// What the session owns, once it has said hello.
     joined: OnceLock<OwnerId>,
     said_hello: tokio::sync::Notify,
+    offences: Offences,
 }
 
 /// What a user daemon says of itself when it connects.
@@ -260,13 +155,12 @@ impl Serve for ServeSession {
     }
 
     fn stray_reply(&self, tag: &Tag) {
-        let event = Event::new("reply.dropped").of_user(Arc::clone(&self.user.name), self.user.uid);
-        note(&self.router, event.with(serde_json::json!({ "tag": tag.as_str() })));
+        self.offences.record(&self.router, "reply.dropped", Some(&self.user), json!({ "tag": tag.as_str() }));
     }
 
     fn bad_frame(&self, bad: &BadFrame) {
-        let event = Event::new("frame.refused").of_user(Arc::clone(&self.user.name), self.user.uid);
-        note(&self.router, event.with(serde_json::json!({ "error": bad.error.to_string() })));
+        let error = bad.error.to_string();
+        self.offences.record(&self.router, "frame.refused", Some(&self.user), json!({ "error": error }));
     }
 }
 
@@ -342,60 +236,5 @@ impl Handler<Leave> for Router {
             tracing::info!(user = %session.user.name, reason, "a user daemon left");
             self.announce("session.disconnected", &session, context.address());
         }
-    }
-}
-
-/// Accepts the user's own programs on a user daemon's control socket until the router stops: their calls go to the host.
-pub async fn accept_programs(listener: UnixListener, router: RouterHandle) {
-    let room = Arc::new(tokio::sync::Semaphore::new(PROGRAMS));
-    let stopping = router.stopping();
-    loop {
-        let accepting = async {
-            let place = Arc::clone(&room).acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let (stream, place) = tokio::select! {
-            (accepted, place) = accepting => match accepted {
-                Ok((stream, _)) => (stream, place),
-                Err(error) => {
-                    tracing::error!(%error, "accepting a program");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-            () = stopping.cancelled() => return,
-        };
-        let allowed = Peer::of(&stream).is_ok_and(|peer| peer.uid == router.user.uid || peer.uid.is_root());
-        if !allowed {
-            tracing::warn!("refused a program of another user on the control socket");
-            continue;
-        }
-        let router = router.clone();
-        let stopping = stopping.clone();
-        actix::spawn(async move {
-            let limits = router.limits.clone();
-            let link = Link::start(stream, LinkOptions::inner(&limits), Arc::new(ServeProgram { router }));
-            tokio::select! {
-                _ = link.closed() => {}
-                () = stopping.cancelled() => link.close("the daemon stopped"),
-            }
-            drop(place);
-        });
-    }
-}
-
-/// Answers the calls of one of the user's programs.
-struct ServeProgram {
-    router: RouterHandle,
-}
-
-impl Serve for ServeProgram {
-    fn incoming(&self, incoming: Incoming) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(async move {
-            // A program keeps nothing here between calls, so it owns nothing.
-            let user = &self.router.user;
-            let via = Via::User { uid: user.uid, name: Arc::clone(&user.name), owner: OwnerId(0) };
-            let _ = self.router.address.send(Take(Request::from_incoming(incoming, via))).await;
-        })
     }
 }
