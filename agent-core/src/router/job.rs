@@ -10,6 +10,7 @@ use nix::unistd::Uid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Clock;
 use super::modules::Entry;
 use super::session::{Deliver, SessionRef};
 use super::{FindSession, Invoke, Request, Router, Via, builtin, caller, paths};
@@ -56,6 +57,7 @@ pub(super) struct Job {
     pub default_timeout: Duration,
     pub upstream_owner: Option<OwnerId>,
     pub router: Addr<Router>,
+    pub clock: Clock,
     pub request: Request,
     pub began: Instant,
 }
@@ -118,12 +120,13 @@ impl Job {
             }
         };
         let secrets = self.entry.as_ref().map_or(&[][..], |entry| entry.spec.secrets);
+        let reached = self.clock.reach(deadline);
         let acting = self.act(target, resolved, deadline, cancel.clone());
         let outcome = tokio::select! {
             biased;
             outcome = acting => outcome,
             () = cancel.cancelled() => Err(Fault::new(FaultCode::Cancelled, "the caller cancelled the call or went away")),
-            () = until(deadline) => Err(timed_out(self.began)),
+            () = reached => Err(timed_out(self.began)),
         };
         let (took, bytes_in) = (self.began.elapsed(), self.request.size as u64);
         let bytes_out = outcome.as_ref().map_or(0, bulk_size);
@@ -370,13 +373,6 @@ impl Job {
 
 /// The user that logind calls active on seat0.
 const ACTIVE: &str = "@active";
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
-}
 
 fn timed_out(began: Instant) -> Fault {
     let waited = Duration::from_millis(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
