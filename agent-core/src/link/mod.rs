@@ -139,7 +139,8 @@ struct Shared {
 }
 
 impl Link {
-    /// Starts a link's two tasks on the current runtime.
+    /// Starts a link's two tasks on the current runtime; on an actix arbiter among the arbiter's own tasks, so call it from
+    /// one of those there.
     pub fn start<S>(stream: S, options: LinkOptions, serve: Arc<dyn Serve>) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -168,8 +169,8 @@ impl Link {
             limits,
         }));
         let (read, write) = tokio::io::split(stream);
-        tokio::spawn(reader::run(link.clone(), read, serve));
-        tokio::spawn(writer::run(link.clone(), write));
+        spawn(reader::run(link.clone(), read, serve));
+        spawn(writer::run(link.clone(), write));
         link
     }
 
@@ -371,6 +372,16 @@ impl Link {
         let mut waiting = shared.in_flight.begin(self, tag, source, slot);
         waiting.send(Parcel::new(frame, Class::Call)).await?;
         waiting.reply().await
+    }
+}
+
+/// Beside the actors where there are any: between an arbiter's tasks and others of its runtime lies a system call, for
+/// the runtime looks for events before it turns from one kind to the other.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    if actix::Arbiter::try_current().is_some() {
+        actix::spawn(task);
+    } else {
+        tokio::spawn(task);
     }
 }
 

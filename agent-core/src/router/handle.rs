@@ -95,6 +95,7 @@ impl RouterHandle {
                 jobs: TaskTracker::new(),
                 next_call: 0,
                 next_owner: 0,
+                clock: Default::default(),
                 stopping: false,
                 replaced: Some(replaced),
             }

@@ -10,6 +10,7 @@ use nix::unistd::Uid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Clock;
 use super::modules::Entry;
 use super::ration::Rations;
 use super::session::{Deliver, SessionRef};
@@ -58,6 +59,7 @@ pub(super) struct Job {
     pub default_timeout: Duration,
     pub upstream_owner: Option<OwnerId>,
     pub router: Addr<Router>,
+    pub clock: Clock,
     pub request: Request,
     pub began: Instant,
 }
@@ -103,11 +105,12 @@ impl Job {
 
     /// What came of the call, and its record if one was opened.
     async fn outcome(&mut self, deadline: Option<Instant>, cancel: &CancellationToken) -> (Outcome, Option<Recorded>) {
+        let mut reached = std::pin::pin!(self.clock.reach(deadline));
         let admitted = tokio::select! {
             biased;
             admitted = self.admit() => Some(admitted),
             () = cancel.cancelled() => None,
-            () = until(deadline) => None,
+            () = &mut reached => None,
         };
         let (target, resolved, recorded) = match admitted {
             Some(Ok(admitted)) => admitted,
@@ -123,7 +126,7 @@ impl Job {
             biased;
             outcome = acting => outcome,
             () = cancel.cancelled() => Err(cancelled()),
-            () = until(deadline) => Err(timed_out(self.began)),
+            () = &mut reached => Err(timed_out(self.began)),
         };
         (outcome, Some(recorded))
     }
@@ -409,13 +412,6 @@ impl Job {
 
 /// The user that logind calls active on seat0.
 const ACTIVE: &str = "@active";
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
-}
 
 fn cancelled() -> Fault {
     Fault::new(FaultCode::Cancelled, "the caller cancelled the call or went away")

@@ -9,6 +9,7 @@
 
 mod builtin;
 mod caller;
+mod clock;
 mod handle;
 mod job;
 mod life;
@@ -64,6 +65,8 @@ pub struct Router {
     jobs: TaskTracker,
     next_call: u64,
     next_owner: u64,
+    /// The deadlines of all calls.
+    clock: clock::Clock,
     stopping: bool,
     /// Tells a user daemon's main loop that it was replaced.
     replaced: Option<oneshot::Sender<String>>,
@@ -127,6 +130,7 @@ impl Router {
             default_timeout: self.limits.default_timeout,
             upstream_owner: self.upstream.as_ref().map(|upstream| upstream.owner),
             router: address,
+            clock: self.clock.clone(),
             request,
             began: Instant::now(),
         };
