@@ -403,9 +403,11 @@ fn unknown_users_and_users_without_a_session_have_their_documented_codes() -> Re
     in_every_way(&guest, Some("no-such-user"), |ask| {
         refused(ask.ask("va.ping", &[]), FaultCode::NoSuchUser);
     })?;
-    in_every_way(&guest, Some("4294967"), |ask| {
-        refused(ask.ask("va.ping", &[]), FaultCode::NoSuchUser);
-    })?;
+    for unknown in ["4294967", "99999999999", "-1", "", "../root", "@nobody"] {
+        in_every_way(&guest, Some(unknown), |ask| {
+            refused(ask.ask("va.ping", &[]), FaultCode::NoSuchUser);
+        })?;
+    }
     in_every_way(&guest, Some("daemon"), |ask| {
         refused(ask.ask("va.ping", &[]), FaultCode::NoSession);
     })
