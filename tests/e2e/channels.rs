@@ -68,7 +68,10 @@ fn the_guest_says_hello_alone_with_its_boot_and_a_fresh_nonce_to_each_host() -> 
         let mut host = guest.raw()?;
         let (hello, call) = host.next_call()?;
         assert_eq!((call.method.as_str(), call.params.len()), ("va.hello", 0));
-        assert_eq!(hello.heads.boot_id.as_deref(), Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim()));
+        assert_eq!(
+            hello.heads.boot_id.as_deref(),
+            Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim())
+        );
         nonces.push(hello.heads.nonce.context("a nonce")?);
         host.reply(hello.tag.as_str(), Ok(Value::Nil))?;
         host.ask("after-the-hello0", "va.ping", json!([]))??;

@@ -30,7 +30,9 @@ async fn sigterm_ends_the_system_daemon_with_0_within_5_s_with_calls_running() -
     let calls = [None, Some("nobody")].map(|user| host.start(user, "exec.run", endless(&seconds)));
     // One that is done in time is answered.
     let short = host.start(None, "exec.run", json!({"argv": ["sh", "-c", "sleep 0.7; echo in time"]}));
-    wait::until(LIMIT, "three programs", || Ok((guest.audit().iter().filter(|r| r["method"] == "exec.run").count() == 3).then_some(())))?;
+    wait::until(LIMIT, "three programs", || {
+        Ok((guest.audit().iter().filter(|r| r["method"] == "exec.run").count() == 3).then_some(()))
+    })?;
     running(&seconds)?;
     let begin = Instant::now();
     guest.system().signal(Signal::SIGTERM)?;
@@ -83,7 +85,8 @@ fn a_start_in_the_background_is_reported_when_it_failed_and_silent_when_it_did_n
     let start = |port: &std::path::Path| -> Result<(Option<i32>, String)> {
         let log = guest.path("background.log");
         let file = std::fs::File::create(&log)?;
-        let mut child = command(port)?.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
+        let mut child =
+            command(port)?.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
         let status = wait::until(LIMIT, "the start in the background", || Ok(child.try_wait()?))?;
         Ok((status.code(), std::fs::read_to_string(log)?))
     };
@@ -178,7 +181,8 @@ async fn a_daemon_that_root_starts_for_a_user_is_that_user_for_good() -> Result<
     let known = |path: &&std::path::PathBuf| path.starts_with(guest.dir());
     assert!(strange.iter().all(known), "{strange:?}");
     let host = guest.host().await?;
-    let done = host.call_as("games", "exec.run", json!({"argv": ["sh", "-c", "id -u; id -G; cat /etc/shadow"]})).await?;
+    let done =
+        host.call_as("games", "exec.run", json!({"argv": ["sh", "-c", "id -u; id -G; cat /etc/shadow"]})).await?;
     assert!(text(&done["stdout"]).starts_with(&format!("{}\n{}", games.uid, games.gid)), "{done}");
     assert_ne!(done["exit_code"], 0, "it can't read what root alone may");
     Ok(())

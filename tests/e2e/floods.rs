@@ -272,7 +272,11 @@ fn a_host_that_asks_for_a_thousand_reads_and_takes_none_costs_bounded_memory() -
     while read < 1000 {
         let frame = host.next()?.expect("open");
         if frame.tag.as_str().starts_with("read-") {
-            assert!(frame.body.len() > 1 << 20, "{:?}", agent_core::encoding::decode_outcome(frame.encoding, &frame.body));
+            assert!(
+                frame.body.len() > 1 << 20,
+                "{:?}",
+                agent_core::encoding::decode_outcome(frame.encoding, &frame.body)
+            );
             read += 1;
         }
     }
@@ -293,7 +297,9 @@ fn a_host_that_floods_and_never_reads_is_read_no_further_and_users_still_answer(
     // A peer of 2011 would not be answered late, and so never fill anything.
     let patient = Heads { timeout_ms: Some(0), ..Heads::default() };
     let mut sent = 0;
-    while sent < 300_000 && host.call_with(&format!("flood-{sent:010}"), "system.listMethods", json!([]), patient.clone()).is_ok() {
+    while sent < 300_000
+        && host.call_with(&format!("flood-{sent:010}"), "system.listMethods", json!([]), patient.clone()).is_ok()
+    {
         sent += 1;
     }
     assert!(sent < 300_000, "the daemon reads on from a host that takes no answers");

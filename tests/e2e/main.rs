@@ -12,3 +12,6 @@ mod routing;
 mod support;
 mod takeover;
 mod vm;
+mod wire;
+mod wire_2011;
+mod wire_methods;

@@ -100,8 +100,11 @@ async fn a_module_that_blocks_its_thread_blocks_no_other_and_no_deadline() -> Re
         guest.audited("the blocking call", |record| {
             record["type"] == "call" && record["method"] == "trouble.block" && record["user"].as_str() == user
         })?;
-        let options =
-            CallOptions { username: user.map(str::to_owned), timeout: Some(Duration::from_millis(200)), encoding: None };
+        let options = CallOptions {
+            username: user.map(str::to_owned),
+            timeout: Some(Duration::from_millis(200)),
+            encoding: None,
+        };
         let begin = Instant::now();
         refused(host.call_with("trouble.count", json!(null), options).await, FaultCode::TimedOut);
         assert!(begin.elapsed() < Duration::from_millis(800), "a deadline beside it took {:?}", begin.elapsed());

@@ -314,7 +314,8 @@ async fn a_user_can_not_widen_what_the_owner_allows() -> Result<()> {
     if !is_root() {
         return Ok(());
     }
-    let owner = "[policy]\ndefault = \"deny\"\nrule = [\n{ action = \"allow\", method = [\"va.*\", \"file.stat\"] },\n]\n";
+    let owner =
+        "[policy]\ndefault = \"deny\"\nrule = [\n{ action = \"allow\", method = [\"va.*\", \"file.stat\"] },\n]\n";
     let guest = Setup::default().homes().config(owner).start()?;
     own_policy(&guest, "nobody", "[policy]\ndefault = \"allow\"\nrule = [{ action = \"allow\", method = \"*\" }]\n")?;
     let _nobody = guest.user("nobody")?;
@@ -397,7 +398,8 @@ async fn rules_tell_levels_and_users_apart_by_name_and_number() -> Result<()> {
     }
     refused(host.call("exec.run", run).await, FaultCode::Denied);
     refused(host.call("file.stat", stat).await, FaultCode::Denied);
-    let many = json!([[{"methodName": "exec.run", "params": [{"argv": ["true"]}]}, {"methodName": "va.ping", "params": []}]]);
+    let many =
+        json!([[{"methodName": "exec.run", "params": [{"argv": ["true"]}]}, {"methodName": "va.ping", "params": []}]]);
     refused(host.call("system.multicall", many).await, FaultCode::Denied);
     Ok(())
 }

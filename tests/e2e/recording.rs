@@ -135,7 +135,8 @@ struct Tmpfs(PathBuf);
 
 impl Tmpfs {
     fn mount(path: &Path) -> Option<Self> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=0755", "none"]).arg(path).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=0755", "none"]).arg(path).output();
         match mounted {
             Ok(output) if output.status.success() => Some(Self(path.to_owned())),
             other => {

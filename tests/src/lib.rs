@@ -4,6 +4,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`wait`] | waiting for a condition, with a limit |
+//! | [`peer2011`] | the agent of January 2011, both ends, as a script |
 //! | [`process`] | running a program with a limit; where the built programs are |
 //! | [`local`] | a guest without a VM: real daemons, real users, the host's end |
 //! | [`image`] | where the VM image is, and whether KVM works here |
@@ -14,6 +15,7 @@
 
 pub mod image;
 pub mod local;
+pub mod peer2011;
 pub mod process;
 pub mod qga;
 pub mod vm;

@@ -14,6 +14,7 @@ mod async_fd;
 mod calls;
 mod incoming;
 mod outbox;
+mod pace;
 mod port;
 mod reader;
 pub mod transport;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::calls::{InFlight, Serving};
 use self::outbox::{Class, Outbox, Parcel};
+use self::pace::Pace;
 use crate::config::Limits;
 use crate::encoding::{Encoding, encode_call};
 use crate::frame::{Frame, Heads, Kind};
@@ -124,6 +126,8 @@ struct Shared {
     calls: usize,
     /// Set once the peer has shown to be one of ours.
     ours: OnceLock<()>,
+    /// Keeps frames to a careful peer apart.
+    pace: Pace,
     /// What large incoming bodies hold until they are done with, in KiB.
     inbound: Arc<Semaphore>,
     /// What large results hold until they are written, in KiB.
@@ -135,7 +139,8 @@ struct Shared {
 }
 
 impl Link {
-    /// Starts a link's two tasks on the current runtime.
+    /// Starts a link's two tasks on the current runtime; on an actix arbiter among the arbiter's own tasks, so call it from
+    /// one of those there.
     pub fn start<S>(stream: S, options: LinkOptions, serve: Arc<dyn Serve>) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -154,6 +159,7 @@ impl Link {
             slots: Arc::new(Semaphore::new(slots)),
             calls,
             ours,
+            pace: Pace::default(),
             inbound: Arc::new(Semaphore::new(inbound)),
             replies: Arc::new(Semaphore::new(crate::module::BUDGET_UNITS as usize)),
             nonce: crate::identity::random_u32(),
@@ -163,8 +169,8 @@ impl Link {
             limits,
         }));
         let (read, write) = tokio::io::split(stream);
-        tokio::spawn(reader::run(link.clone(), read, serve));
-        tokio::spawn(writer::run(link.clone(), write));
+        spawn(reader::run(link.clone(), read, serve));
+        spawn(writer::run(link.clone(), write));
         link
     }
 
@@ -291,8 +297,8 @@ impl Link {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Ends one call of the peer early; false when no such call runs.
-    pub(crate) fn cancel_incoming(&self, tag: &Tag) -> bool {
+    /// Fires the token of one of the peer's calls, as its `va.cancel` asks; false when no such call runs.
+    pub fn cancel_incoming(&self, tag: &Tag) -> bool {
         self.0.serving.cancel(tag)
     }
 
@@ -366,6 +372,16 @@ impl Link {
         let mut waiting = shared.in_flight.begin(self, tag, source, slot);
         waiting.send(Parcel::new(frame, Class::Call)).await?;
         waiting.reply().await
+    }
+}
+
+/// Beside the actors where there are any: between an arbiter's tasks and others of its runtime lies a system call, for
+/// the runtime looks for events before it turns from one kind to the other.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    if actix::Arbiter::try_current().is_some() {
+        actix::spawn(task);
+    } else {
+        tokio::spawn(task);
     }
 }
 

@@ -224,6 +224,8 @@ impl Outbox {
                     return None;
                 }
                 if let Some(parcel) = state.pop() {
+                    drop(state);
+                    self.emptied.notify_waiters();
                     return Some(parcel);
                 }
             }
@@ -233,7 +235,11 @@ impl Outbox {
 
     /// The next frame if there is one at once: for writing several small ones together.
     pub(super) fn next_now(&self) -> Option<Parcel> {
-        self.lock().pop()
+        let parcel = self.lock().pop();
+        if parcel.is_some() {
+            self.emptied.notify_waiters();
+        }
+        parcel
     }
 
     /// The writer has written that many frames.
@@ -270,3 +276,7 @@ impl Outbox {
         self.emptied.notify_waiters();
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

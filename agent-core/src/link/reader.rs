@@ -12,9 +12,9 @@ use tokio_util::codec::FramedRead;
 use super::incoming::{Responder, budget_units};
 use super::outbox::{Class, Parcel, Source};
 use super::{CAREFUL_TIMEOUT, CloseReason, Incoming, Link, Serve, VERSION};
-use crate::encoding::{Encoding, decode_call, decode_outcome, encode_outcome};
+use crate::encoding::{Encoding, decode_call_and_id, decode_outcome, encode_outcome};
 use crate::frame::{BadFrame, Frame, FrameDecoder, FrameError, Heads, Item, Kind};
-use crate::rpc::{Call, Fault, FaultCode};
+use crate::rpc::{Fault, FaultCode};
 
 /// Bodies from this size on count against the inbound budget.
 const LARGE: usize = 64 * 1024;
@@ -85,6 +85,9 @@ async fn take(link: &Link, frame: Frame, serve: &dyn Serve) {
     if frame.heads.version.is_some() {
         link.peer_is_ours();
     }
+    if !link.is_ours() {
+        link.0.pace.came(&frame);
+    }
     let held = match frame.body.len() {
         size if size >= LARGE => Arc::clone(&link.0.inbound).acquire_many_owned(budget_units(size)).await.ok(),
         _ => None,
@@ -127,9 +130,12 @@ async fn take_call(link: &Link, frame: Frame, held: Option<OwnedSemaphorePermit>
             return;
         }
     };
-    let call: Result<Call, Fault> = decoded(encoding, size, move || decode_call(encoding, &body)).await;
+    let call: Result<_, Fault> = decoded(encoding, size, move || decode_call_and_id(encoding, &body)).await;
     let call = match call {
-        Ok(call) => call,
+        Ok((call, id)) => {
+            responder.repeat_id(id);
+            call
+        }
         Err(fault) => {
             responder.answer(Err(fault)).await;
             return;
@@ -161,14 +167,24 @@ where
 
 async fn refuse(link: &Link, bad: BadFrame, serve: &dyn Serve) {
     serve.bad_frame(&bad);
-    let (Some(Kind::Call), Some(tag)) = (bad.kind, &bad.tag) else { return };
+    let (Some(kind), Some(tag)) = (bad.kind, &bad.tag) else { return };
     let code = match bad.error {
         FrameError::BodyTooLong { .. } => FaultCode::LimitExceeded,
-        // Whoever cut it short has gone on to something else and waits for no answer.
-        FrameError::CutShort => return,
+        // Whoever cut a call short has gone on to something else and waits for no answer.
+        FrameError::CutShort if kind == Kind::Call => return,
         _ => FaultCode::InvalidRequest,
     };
-    answer_alone(link, tag, bad.encoding.unwrap_or(Encoding::Xml), Fault::new(code, bad.error.to_string())).await;
+    match kind {
+        Kind::Call => {
+            let fault = Fault::new(code, bad.error.to_string());
+            answer_alone(link, tag, bad.encoding.unwrap_or(Encoding::Xml), fault).await;
+        }
+        // Whoever waits for it need not wait on for what won't come again.
+        Kind::Reply => {
+            let fault = Fault::new(code, format!("the other end's reply can't be taken: {}", bad.error));
+            link.0.in_flight.complete(tag, Err(fault), None);
+        }
+    }
 }
 
 /// A fault for a call that never got as far as a responder.

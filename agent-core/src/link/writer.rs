@@ -29,8 +29,16 @@ async fn write_all<S: AsyncWrite>(link: &Link, mut stream: WriteHalf<S>) -> io::
         let mut frames = 1;
         let mut last = parcel;
         let mut held = std::mem::take(&mut last.held);
-        FrameEncoder::head(&last.frame, &mut buffer);
+        // More of the peer's calls are at work: what is ready to run may end some of them, and those go in this write.
+        if link.is_ours() && link.0.serving.len() > 0 {
+            tokio::task::yield_now().await;
+        }
         // A careful link's frames go alone: a 2011 peer takes what comes in one read for one frame.
+        if !link.is_ours() {
+            link.0.pace.wait(last.frame.kind).await;
+            link.0.pace.writing(&last.frame);
+        }
+        FrameEncoder::head(&last.frame, &mut buffer);
         while link.is_ours() && buffer.len() + last.frame.body.len() < BATCH {
             let Some(mut next) = link.0.outbox.next_now() else { break };
             buffer.extend_from_slice(&last.frame.body);

@@ -89,7 +89,7 @@ impl Handler<Deliver> for Session {
         Box::pin(async move {
             tokio::select! {
                 delivered = link.forward(call, &options, Source::System) => delivered,
-                () = cancel.cancelled() => Err(Fault::new(FaultCode::Cancelled, "the caller went away")),
+                () = cancel.cancelled() => Err(Fault::new(FaultCode::Cancelled, "the caller cancelled the call or went away")),
             }
         })
     }

@@ -1,4 +1,8 @@
 //! What the targets of the encodings assert: whatever decodes is encoded again, in every encoding, and decodes to the same.
+//! Beside them, what `frame` and `policy` assert.
+
+pub mod frame;
+pub mod policy;
 
 use agent_core::encoding::{Encoding, decode_call, decode_outcome, encode_call, encode_outcome};
 use agent_core::rpc::{Call, Fault, FaultCode, Outcome, Struct, Tag, Value};
