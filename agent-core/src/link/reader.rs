@@ -82,6 +82,9 @@ async fn next<S: AsyncRead>(
 }
 
 async fn take(link: &Link, frame: Frame, serve: &dyn Serve) {
+    if frame.kind == Kind::Call && frame.heads.nonce.is_some() {
+        link.heard_hello();
+    }
     if frame.heads.version.is_some() {
         link.peer_is_ours();
     }
