@@ -358,3 +358,50 @@ async fn parameters_beyond_every_limit_cost_their_own_call_and_say_so() -> Resul
     assert_eq!(host.call("va.ping", json!(null)).await?, "pong");
     Ok(())
 }
+
+#[test]
+fn a_user_who_floods_with_replies_to_nothing_neither_fills_the_log_nor_delays_others() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let mut guest = Guest::start()?;
+    let mut nobody = session(&guest, "nobody")?;
+    let mut games = session(&guest, "games")?;
+    for number in 0..20_000 {
+        nobody.reply(&format!("stray-{number:010}"), Ok(Value::Nil))?;
+        if number % 4_000 == 0 {
+            let begin = Instant::now();
+            let tag = format!("innocent-{number:07}");
+            games.call_as("@system", &tag, "va.ping", json!([]))?;
+            assert_eq!(games.answer(&tag)??, "pong");
+            assert!(begin.elapsed() < PROMPT, "{:?}", begin.elapsed());
+        }
+    }
+    nobody.call_as("@system", "the-last-of-them", "va.ping", json!([]))?;
+    nobody.answer("the-last-of-them")??;
+    let records = guest.events("reply.dropped");
+    assert!(!records.is_empty() && records.len() < 1_000, "{} records", records.len());
+    assert!(guest.system().rss_mib()? < RSS_MIB);
+    Ok(())
+}
+
+#[test]
+fn a_user_who_joins_and_leaves_again_and_again_costs_bounded_memory_and_no_other_user_anything() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let mut guest = Guest::start()?;
+    let mut games = session(&guest, "games")?;
+    let mut before = 0;
+    for round in 0..60 {
+        drop(session(&guest, "nobody")?);
+        if round == 20 {
+            before = guest.system().rss_mib()?;
+        }
+    }
+    games.call_as("@system", "still-the-same00", "va.ping", json!([]))?;
+    assert_eq!(games.answer("still-the-same00")??, "pong");
+    let after = guest.system().rss_mib()?;
+    assert!(after <= before + 5, "{before} MiB became {after} MiB");
+    Ok(())
+}

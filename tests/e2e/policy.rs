@@ -403,3 +403,24 @@ async fn rules_tell_levels_and_users_apart_by_name_and_number() -> Result<()> {
     refused(host.call("system.multicall", many).await, FaultCode::Denied);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_daemon_reads_its_users_policy_again_on_sighup_and_keeps_the_old_one_when_it_is_broken() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let guest = Setup::default().homes().start()?;
+    let mut nobody = guest.user("nobody")?;
+    let host = guest.host().await?;
+    let run = json!({"argv": ["true"]});
+    host.call_as("nobody", "exec.run", run.clone()).await?;
+    own_policy(&guest, "nobody", "[policy]\nrule = [{ action = \"deny\", method = \"exec.*\" }]\n")?;
+    nobody.signal(Signal::SIGHUP)?;
+    nobody.said("policy reloaded")?;
+    refused(host.call_as("nobody", "exec.run", run.clone()).await, FaultCode::Denied);
+    own_policy(&guest, "nobody", "[policy")?;
+    nobody.signal(Signal::SIGHUP)?;
+    nobody.said("the old policy stays")?;
+    refused(host.call_as("nobody", "exec.run", run).await, FaultCode::Denied);
+    Ok(())
+}
