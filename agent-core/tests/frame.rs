@@ -410,6 +410,18 @@ fn nobody_smuggles_a_head_inside_a_username() {
 }
 
 #[test]
+fn a_username_that_is_longer_than_any_name_is_refused_and_can_be_answered() {
+    let call = |length: usize| {
+        let username = format!("X-Virtagent-Username: {}", "u".repeat(length));
+        decode(&call(&[TYPE, "Content-Length: 4", TAG, &username], b"<x/>"))
+    };
+    assert!(matches!(&call(256)[..], [Item::Frame(_)]));
+    let items = call(257);
+    assert!(matches!(&bad(&items[0]).error, FrameError::BadHead(_)), "{items:?}");
+    assert_eq!(bad(&items[0]).tag, Some(tag("testtag")));
+}
+
+#[test]
 fn a_body_that_claims_much_allocates_what_the_limit_allows_at_most() {
     let limits = Limits { body: 1 << 20, ..Limits::default() };
     let (mut decoder, mut buffer) = (FrameDecoder::new(&limits), BytesMut::new());

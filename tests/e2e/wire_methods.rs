@@ -190,15 +190,16 @@ fn what_only_the_system_level_offers_answers_there_in_every_way() -> Result<()> 
         for member in ["os", "kernel", "hostname", "boot_id", "uptime", "timezone"] {
             assert!(!info[member].is_null(), "{member}: {info}");
         }
-        assert!(ask.ok("info.logins", &[])["logins"].is_array());
-        // A container has no kernel log of its own to read.
-        match ask.ask("info.dmesg", &[("max_bytes", json!(1000))]) {
-            Ok(log) => assert!(log["text"].is_string() && log["truncated"].is_boolean(), "{log}"),
-            Err(fault) => assert!(fault.is(FaultCode::Os) || fault.is(FaultCode::Unavailable), "{fault}"),
-        }
-        match ask.ask("va.getdmesg", &[]) {
-            Ok(log) => assert!(log.as_str().is_some_and(|text| text.len() <= 16384)),
-            Err(fault) => assert!(fault.is(FaultCode::Os) || fault.is(FaultCode::Unavailable), "{fault}"),
+        // Where no logind runs, or the kernel's log is not to be read, the fault says so.
+        let params = [("max_bytes", json!(1000))];
+        let given = [("info.logins", &[][..]), ("info.dmesg", &params), ("va.getdmesg", &[])];
+        for (method, params) in given {
+            match (method, ask.ask(method, params)) {
+                ("info.logins", Ok(result)) => assert!(result["logins"].is_array(), "{result}"),
+                ("info.dmesg", Ok(log)) => assert!(log["text"].is_string() && log["truncated"].is_boolean(), "{log}"),
+                (_, Ok(log)) => assert!(log.as_str().is_some_and(|text| text.len() <= 16384), "{log}"),
+                (_, Err(fault)) => assert!(fault.is(FaultCode::Os) || fault.is(FaultCode::Unavailable), "{fault}"),
+            }
         }
     })
 }
@@ -402,9 +403,11 @@ fn unknown_users_and_users_without_a_session_have_their_documented_codes() -> Re
     in_every_way(&guest, Some("no-such-user"), |ask| {
         refused(ask.ask("va.ping", &[]), FaultCode::NoSuchUser);
     })?;
-    in_every_way(&guest, Some("4294967"), |ask| {
-        refused(ask.ask("va.ping", &[]), FaultCode::NoSuchUser);
-    })?;
+    for unknown in ["4294967", "99999999999", "-1", "", "../root", "@nobody"] {
+        in_every_way(&guest, Some(unknown), |ask| {
+            refused(ask.ask("va.ping", &[]), FaultCode::NoSuchUser);
+        })?;
+    }
     in_every_way(&guest, Some("daemon"), |ask| {
         refused(ask.ask("va.ping", &[]), FaultCode::NoSession);
     })
@@ -419,7 +422,7 @@ fn power_is_not_enabled_on_this_machine_and_the_fault_names_the_module() -> Resu
             assert!(fault.message.contains(method), "{fault}");
         }
         let fault = refused(ask.ask("power.cancel_shutdown", &[]), FaultCode::MethodNotFound);
-        assert!(fault.message.contains("module power is not enabled"), "{fault}");
+        assert!(fault.message.contains("module power"), "{fault}");
     })
 }
 
@@ -431,7 +434,7 @@ fn a_module_that_is_not_enabled_is_named_in_the_fault() -> Result<()> {
             let params = [("path", json!("/"))];
             let params = if module == "files" { &params[..] } else { &[] };
             let fault = refused(ask.ask(method, params), FaultCode::MethodNotFound);
-            assert!(fault.message.contains(&format!("module {module} is not enabled")), "{fault}");
+            assert!(fault.message.contains(&format!("module {module}")), "{fault}");
         }
     })
 }

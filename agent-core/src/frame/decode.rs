@@ -8,6 +8,9 @@ use crate::config::Limits;
 use crate::encoding::Encoding;
 use crate::rpc::Tag;
 
+/// The longest value of a head of ours, in bytes; a user's name has 256 at most (LOGIN_NAME_MAX).
+const MAX_VALUE: usize = 256;
+
 /// What the wire yielded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
@@ -43,8 +46,8 @@ pub enum FrameError {
     /// The first line is neither a call's nor a reply's.
     #[error("the first line is neither POST nor HTTP")]
     FirstLine,
-    /// A head line without `": "`, not UTF-8, or one that came twice.
-    #[error("malformed or repeated head {0:?}")]
+    /// A head line without `": "`, not UTF-8, one that came twice, or a value of ours that is too long.
+    #[error("malformed, repeated or overlong head {0:?}")]
     BadHead(String),
     /// No usable `Content-Length`.
     #[error("Content-Length is missing, zero or no number")]
@@ -303,6 +306,11 @@ fn parse_head(head: &[u8], body_limit: usize) -> Result<(Frame, usize), (BadFram
             two_lengths |= head.eq_ignore_ascii_case(name::LENGTH);
             malformed = malformed.or(Some(shorten(line)));
         }
+    }
+    // A reply repeats its call's username; what is longer than any name must not make that reply's head too long.
+    let texts = [&heads.username, &heads.version, &heads.boot_id, &heads.nonce];
+    if let Some(long) = texts.into_iter().flatten().find(|text| text.len() > MAX_VALUE) {
+        malformed = malformed.or(Some(shorten(long)));
     }
 
     known.tag = tag.and_then(|text| text.parse().ok());

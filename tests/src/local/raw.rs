@@ -115,6 +115,7 @@ impl Raw {
     ///
     /// # Errors
     /// When none comes in time, or something that is no frame.
+    #[allow(clippy::should_implement_trait, reason = "it can fail and has an end of its own")]
     pub fn next(&mut self) -> Result<Option<Frame>> {
         self.next_within(LIMIT)
     }
