@@ -1,6 +1,7 @@
 //! The router as its daemon holds it: options, start, and the messages of its life.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,8 +168,10 @@ pub fn check_modules(config: &Config, level: Level, user: &User) -> Result<(), S
             host: Arc::new(NoHost),
             settings: config.module_settings(descriptor.name),
         };
-        // What a module misses on this machine is no defect of the configuration.
-        if let Err(error @ BuildError::Settings(_)) = (descriptor.build)(&env) {
+        // What a module misses on this machine is no defect of the configuration, and neither is a panic: its actor says
+        // both to whoever calls it, and the other modules run.
+        let built = std::panic::catch_unwind(AssertUnwindSafe(|| (descriptor.build)(&env).map(drop)));
+        if let Ok(Err(error @ BuildError::Settings(_))) = built {
             let name = descriptor.name;
             return Err(format!("{}[module.{name}]: {error}", place(name)));
         }
