@@ -1,4 +1,4 @@
-//! Bytes to vocabulary and back: XML-RPC, JSON-RPC 2.0 and CBOR behind one [`Value`](crate::rpc::Value).
+//! Bytes to vocabulary and back: XML-RPC, JSON-RPC 2.0 and CBOR behind one [`crate::rpc::Value`].
 //!
 //! Owns the three encodings and their limits of depth and size. Must never do I/O, recurse deeper than
 //! [`crate::rpc::MAX_DEPTH`], or allocate by a length that the input only claims.

@@ -3,7 +3,7 @@
 //!
 //! A [`Link`] is two tasks around one stream. The reader takes frames, completes our calls with the replies among them,
 //! and hands the peer's calls to a [`Serve`]; it waits while the server does, so pressure reaches the peer. The writer
-//! empties a bounded [`outbox`]: replies before calls before bulk, round robin between users.
+//! empties a bounded outbox: replies before calls before bulk, round robin between users.
 //!
 //! Towards a peer that has not shown to be one of ours a link is careful, as a 2011 peer needs: one call at a time, XML
 //! only, and no late replies (docs/protocol.md, "Living with 2011").

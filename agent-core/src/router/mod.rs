@@ -1,6 +1,6 @@
 //! The router: the actor that owns the host's link and the registry of sessions, and decides where each call goes.
 //!
-//! It never waits. For each call it looks up, makes a [`job`] and returns; the job asks policy, opens the audit record,
+//! It never waits. For each call it looks up, makes a job and returns; the job asks policy, opens the audit record,
 //! lets the module or the session act, closes the record and replies. The same actor serves both levels: in a system
 //! daemon the host's link is upstream and the users' sessions are downstream, in a user daemon the system daemon (or, on
 //! a direct channel, the host) is upstream and the user's own programs are downstream.
