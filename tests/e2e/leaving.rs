@@ -43,7 +43,8 @@ fn a_deadline_ends_the_call_and_kills_its_program_at_both_levels() -> Result<()>
 
 #[test]
 fn a_call_that_names_no_deadline_has_the_configured_one_and_zero_is_none() -> Result<()> {
-    let guest = Setup::default().config("[limits]\ndefault_timeout = \"1s\"\n[policy]\ndefault = \"allow\"\n").start()?;
+    let guest =
+        Setup::default().config("[limits]\ndefault_timeout = \"1s\"\n[policy]\ndefault = \"allow\"\n").start()?;
     let mut host = guest.raw()?;
     // Heads that 2011 did not know: the guest knows that this host is patient.
     let patient = Heads { version: Some("1".into()), ..Heads::default() };
@@ -174,6 +175,14 @@ async fn a_host_that_leaves_in_the_middle_of_a_body_costs_the_next_one_nothing()
     Ok(())
 }
 
+/// A process' number, state, signal sets and command line, for a failure's message.
+fn command_line(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let wanted = ["Name", "State", "PPid", "SigBlk", "SigIgn", "SigCgt"];
+    let lines = status.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
+    format!("{pid}: {}", lines.collect::<Vec<_>>().join(" "))
+}
+
 #[test]
 fn ending_the_host_command_ends_the_program_that_it_runs() -> Result<()> {
     if !is_root() {
@@ -189,12 +198,14 @@ fn ending_the_host_command_ends_the_program_that_it_runs() -> Result<()> {
             let mut command = guest.virtagent_command(&args)?;
             let mut host = command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn()?;
             wait::until(LIMIT, "the program in the guest", || {
-                // The host command's own line has the number too.
-                Ok((running(&seconds)?.len() >= 3).then_some(()))
+                // Both, and nothing on the way there: a shell that is about to fork may swallow a SIGINT.
+                let sleeps = running(&seconds)?.into_iter().filter(|pid| command_line(*pid).contains("Name:\tsleep"));
+                Ok((sleeps.count() == 2).then_some(()))
             })?;
             kill(Pid::from_raw(i32::try_from(host.id())?), signal)?;
             let ended = wait::until(LIMIT, "the host command's end", || Ok(host.try_wait()?));
-            assert!(ended.is_ok(), "{signal} did not end the host command");
+            let left = || virtagent_tests::local::processes(&seconds).into_iter().map(command_line).collect::<Vec<_>>();
+            assert!(ended.is_ok(), "{signal} did not end the host command; there are {:?}", left());
             gone(&seconds)?;
         }
     }

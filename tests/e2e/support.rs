@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use agent_core::link::CallOptions;
 use agent_core::rpc::{Fault, FaultCode};
 use anyhow::Result;
 use serde_json::{Value as Json, json};
@@ -39,18 +38,14 @@ pub fn unique_seconds() -> String {
 
 /// Waits until a process with that text in its command line runs, and gives all of them.
 pub fn running(text: &str) -> Result<Vec<u32>> {
-    wait::until(LIMIT, &format!("a process with {text:?}"), || {
-        Ok(Some(processes(text)).filter(|pids| !pids.is_empty()))
-    })
+    wait::until(
+        LIMIT,
+        &format!("a process with {text:?}"),
+        || Ok(Some(processes(text)).filter(|pids| !pids.is_empty())),
+    )
 }
 
 /// Parameters of a program that runs for an hour and starts another one that does.
 pub fn endless(seconds: &str) -> Json {
     json!({"argv": ["/bin/sh", "-c", format!("sleep {seconds} & sleep {seconds}")]})
-}
-
-/// A call without any deadline.
-pub fn without_deadline(user: Option<&str>) -> CallOptions {
-    let timeout = Some(std::time::Duration::ZERO);
-    CallOptions { username: user.map(str::to_owned), timeout, ..CallOptions::default() }
 }

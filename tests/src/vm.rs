@@ -16,7 +16,8 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// Quiet, quick, and with nothing random in how long it takes.
 const KERNEL: &str = "root=/dev/vda rw rootfstype=ext4 console=ttyS0 quiet loglevel=3 mitigations=off nokaslr no_timer_check \
-    tsc=reliable random.trust_cpu=on audit=0 lsm=landlock,yama net.ifnames=0 systemd.show_status=false";
+    tsc=reliable random.trust_cpu=on audit=0 lsm=landlock,yama net.ifnames=0 systemd.show_status=false \
+    modprobe.blacklist=kvm_amd,kvm_intel,powernow_k8";
 
 /// A running guest.
 pub struct Vm {

@@ -152,6 +152,11 @@ impl Audit {
         self.inner.as_ref().map(|inner| &inner.shared)
     }
 
+    /// Whether calls of that method are counted rather than written.
+    pub fn counts(&self, method: &crate::rpc::MethodName) -> bool {
+        self.shared().is_none_or(|shared| shared.counter.counts(method))
+    }
+
     /// Records a call that is about to run. Resolves after the write(2) (with `sync`, the fdatasync(2)) succeeded; the
     /// call must not run before.
     ///

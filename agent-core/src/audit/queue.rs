@@ -109,6 +109,7 @@ impl Shared {
     }
 
     /// Queues without regard to the bound; gives the item back when the log is closed.
+    #[expect(clippy::result_large_err, reason = "what does not fit is handed back whole")]
     pub fn push(&self, item: Item) -> Result<(), Item> {
         let mut queue = self.lock();
         if queue.stopped {
@@ -120,6 +121,7 @@ impl Shared {
     }
 
     /// Queues the record now if there is room, so that records stand in the order of their calls.
+    #[expect(clippy::result_large_err, reason = "what does not fit is handed back whole")]
     pub fn try_admit(&self, entry: Entry) -> Result<(), Entry> {
         match self.room.try_acquire() {
             Ok(place) => {

@@ -201,7 +201,7 @@ mod tests {
         for leaf in leaves {
             let members: Struct = (0..32).map(|n| (format!("{}{n}", "k".repeat(300)), leaf.clone())).collect();
             let value = wide(wide(Value::Struct(members)));
-            let json = summarise(&[value.clone()], &["v"], &[]).to_string();
+            let json = summarise(std::slice::from_ref(&value), &["v"], &[]).to_string();
             assert!(json.len() < PARAMS_MAX + 4096, "{}", json.len());
             let json = summarise_result(&value, &[]).to_string();
             assert!(json.len() < RESULT_MAX + 2048, "{}", json.len());

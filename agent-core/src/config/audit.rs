@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::ConfigError;
-use super::reader::{Item, Section};
+use super::reader::Section;
 use crate::policy::NameGlob;
 
 /// How the audit log is kept. `config/virtagentd.toml` documents each setting.
@@ -15,8 +15,6 @@ pub struct AuditConfig {
     pub journal: bool,
     /// Methods whose calls are counted rather than written one by one.
     pub count: Vec<NameGlob>,
-    /// The digest of bulk data that is longer than 64 KiB.
-    pub digest: Digest,
     /// The log is rotated before it grows over this, in bytes; zero for never.
     pub rotate_size: u64,
     /// How many rotated logs are kept.
@@ -25,42 +23,12 @@ pub struct AuditConfig {
     pub sync: bool,
 }
 
-/// The digest of bulk data in the audit log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Digest {
-    /// XXH3, 128 bits: fast; shows damage, not forgery.
-    Xxh3,
-    /// SHA-256: shows forgery too.
-    Sha256,
-    /// No digest, the size only.
-    None,
-}
-
-impl Digest {
-    /// As the configuration writes it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Xxh3 => "xxh3-128",
-            Self::Sha256 => "sha256",
-            Self::None => "none",
-        }
-    }
-
-    fn parse(item: &Item) -> Result<Self, ConfigError> {
-        const ALLOWED: &str = "one of \"xxh3-128\", \"sha256\", \"none\"";
-        let text = item.string(ALLOWED)?;
-        let found = [Self::Xxh3, Self::Sha256, Self::None].into_iter().find(|digest| digest.name() == text);
-        found.ok_or_else(|| item.refuse(ALLOWED))
-    }
-}
-
 impl Default for AuditConfig {
     fn default() -> Self {
         Self {
             file: "/var/log/virtagent/audit.jsonl".into(),
             journal: true,
             count: ["va.ping", "exec.output"].into_iter().filter_map(|glob| NameGlob::method(glob).ok()).collect(),
-            digest: Digest::Xxh3,
             rotate_size: 64 << 20,
             keep: 8,
             sync: false,
@@ -69,7 +37,7 @@ impl Default for AuditConfig {
 }
 
 impl AuditConfig {
-    pub(super) const KEYS: [&str; 7] = ["file", "journal", "count", "digest", "rotate_size", "keep", "sync"];
+    pub(super) const KEYS: [&str; 6] = ["file", "journal", "count", "rotate_size", "keep", "sync"];
 
     /// Takes what an `[audit]` table sets; each setting that it does not name stays.
     pub(super) fn apply(&mut self, section: &Section) -> Result<(), ConfigError> {
@@ -91,9 +59,6 @@ impl AuditConfig {
                 .iter()
                 .map(|item| NameGlob::method(item.string(ALLOWED)?).map_err(|error| item.refuse(error)))
                 .collect::<Result<_, _>>()?;
-        }
-        if let Some(item) = section.get("digest") {
-            self.digest = Digest::parse(&item)?;
         }
         if let Some(item) = section.get("rotate_size") {
             self.rotate_size = match item.as_integer() {

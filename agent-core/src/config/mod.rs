@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, geteuid};
 
-pub use self::audit::{AuditConfig, Digest};
+pub use self::audit::AuditConfig;
 pub use self::error::ConfigError;
 pub use self::limits::Limits;
 

@@ -95,10 +95,18 @@ pub fn encode_call(encoding: Encoding, call: &Call, tag: &Tag) -> Result<Bytes, 
 /// The fault to answer: [`crate::rpc::FaultCode::Parse`], [`crate::rpc::FaultCode::InvalidRequest`] or
 /// [`crate::rpc::FaultCode::LimitExceeded`].
 pub fn decode_call(encoding: Encoding, body: &Bytes) -> Result<Call, Fault> {
+    decode_call_and_id(encoding, body).map(|(call, _)| call)
+}
+
+/// The same with JSON-RPC's `id`, which the reply repeats. The other encodings have none, and a call may lack it.
+///
+/// # Errors
+/// As [`decode_call`].
+pub fn decode_call_and_id(encoding: Encoding, body: &Bytes) -> Result<(Call, Option<Value>), Fault> {
     match encoding {
-        Encoding::Xml => xml::decode_call(body),
+        Encoding::Xml => Ok((xml::decode_call(body)?, None)),
         Encoding::Json => json::decode_call(body),
-        Encoding::Cbor => cbor::decode_call(body),
+        Encoding::Cbor => Ok((cbor::decode_call(body)?, None)),
     }
 }
 
@@ -107,9 +115,17 @@ pub fn decode_call(encoding: Encoding, body: &Bytes) -> Result<Call, Fault> {
 /// # Errors
 /// What [`encode_call`] answers for a value; encode that fault instead.
 pub fn encode_outcome(encoding: Encoding, outcome: &Outcome, tag: &Tag) -> Result<Bytes, Fault> {
+    encode_reply(encoding, outcome, tag, None)
+}
+
+/// The same for a call that came with a JSON-RPC `id`.
+///
+/// # Errors
+/// As [`encode_outcome`].
+pub fn encode_reply(encoding: Encoding, outcome: &Outcome, tag: &Tag, id: Option<&Value>) -> Result<Bytes, Fault> {
     match encoding {
         Encoding::Xml => xml::encode_outcome(outcome),
-        Encoding::Json => json::encode_outcome(outcome, tag),
+        Encoding::Json => json::encode_outcome(outcome, tag, id),
         Encoding::Cbor => cbor::encode_outcome(outcome),
     }
 }

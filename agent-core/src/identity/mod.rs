@@ -5,7 +5,7 @@
 //! | `users` | users by name or number |
 //! | `peer` | the other end of a Unix socket, by the kernel's word |
 //! | `logind` | login sessions and the active seat's user |
-//! | `boot` | this boot, this machine, nonces |
+//! | `boot` | this boot |
 //! | `random` | tags that no other conversation uses |
 //!
 //! Must never: take an identity from a frame, block the event loop, or keep anything running while idle.
@@ -18,7 +18,7 @@ mod peer;
 mod random;
 mod users;
 
-pub use self::boot::{Machine, Nonce, boot_id};
+pub use self::boot::boot_id;
 pub use self::logind::{LoginSession, Logind};
 pub use self::peer::Peer;
 pub use self::random::random_u32;

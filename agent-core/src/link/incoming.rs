@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::outbox::{Class, Parcel, Source};
 use super::{CAREFUL_TIMEOUT, Link, VERSION};
-use crate::encoding::{Encoding, encode_outcome};
+use crate::encoding::{Encoding, encode_reply};
 use crate::frame::{BadFrame, Frame, Heads, Kind};
-use crate::rpc::{Call, Fault, Outcome, Tag};
+use crate::rpc::{Call, Fault, Outcome, Tag, Value};
 
 /// Beside one body of the greatest length, what large bodies may hold on one link, in KiB: 8 MiB.
 pub(super) const INBOUND_UNITS: usize = 8 * 1024;
@@ -70,6 +70,8 @@ impl Incoming {
 pub(crate) struct Responder {
     pub(super) link: Link,
     tag: Tag,
+    /// JSON-RPC's `id` of the call.
+    id: Option<Value>,
     encoding: Encoding,
     username: Option<String>,
     /// After this moment a careful peer must not be answered any more.
@@ -94,6 +96,7 @@ impl Responder {
         Self {
             link: link.clone(),
             tag: frame.tag.clone(),
+            id: None,
             encoding: frame.encoding,
             username: frame.heads.username.clone(),
             answer_by: (!patient).then(|| Instant::now() + CAREFUL_TIMEOUT + CAREFUL_GRACE),
@@ -121,6 +124,11 @@ impl Responder {
         self.source = source;
     }
 
+    /// The reply repeats the call's own id.
+    pub(super) fn repeat_id(&mut self, id: Option<Value>) {
+        self.id = id;
+    }
+
     /// Whether the caller waits for as long as it takes.
     pub(super) fn is_patient(&self) -> bool {
         self.answer_by.is_none()
@@ -140,23 +148,31 @@ impl Responder {
         self.introduce = true;
     }
 
-    pub(super) fn hold(&mut self, permit: OwnedSemaphorePermit) {
+    /// Whether the call's own body counts against a budget.
+    pub(crate) fn holds_inbound(&self) -> bool {
+        self.inbound.is_some()
+    }
+
+    /// The call's own body counts against this budget from now on, and no other.
+    pub(crate) fn hold_inbound(&mut self, permit: OwnedSemaphorePermit) {
         self.inbound = Some(permit);
     }
 
     /// Sends the outcome, and says how many bytes it took; 0 when it could not be sent any more.
-    pub(crate) async fn answer(mut self, outcome: Outcome) -> usize {
-        let Some(parcel) = self.parcel(outcome) else { return 0 };
-        let size = parcel.frame.body.len();
-        // Until its reply is queued the call counts as running, or a peer that takes no replies could call on and on; and
-        // not a moment longer, for the peer may use the tag again as soon as it has the reply.
-        let (link, tag) = (&self.link.0, &self.tag);
-        let pushed = link.outbox.push_and(parcel, self.source, || link.serving.end(tag)).await;
-        self.counted = pushed.is_err();
-        if pushed.is_ok() { size } else { 0 }
+    pub(crate) async fn answer(self, outcome: Outcome) -> usize {
+        let prepared = self.prepare(&outcome);
+        let size = prepared.size();
+        prepared.send().await;
+        size
     }
 
-    fn parcel(&mut self, outcome: Outcome) -> Option<Parcel> {
+    /// Encodes the reply, so that its size is known before it goes.
+    pub(crate) fn prepare(mut self, outcome: &Outcome) -> Prepared {
+        let parcel = self.parcel(outcome);
+        Prepared { link: self.link.clone(), source: self.source, parcel }
+    }
+
+    fn parcel(&mut self, outcome: &Outcome) -> Option<Parcel> {
         self.answered = true;
         self.inbound = None;
         if self.answer_by.is_some_and(|by| Instant::now() > by) {
@@ -164,14 +180,14 @@ impl Responder {
             return None;
         }
         let limit = self.link.0.limits.body;
-        let encode = |outcome| encode_outcome(self.encoding, &outcome, &self.tag);
+        let encode = |outcome: &Outcome| encode_reply(self.encoding, outcome, &self.tag, self.id.as_ref());
         let body = match encode(outcome) {
             Ok(body) if body.len() <= limit => Ok(body),
             Ok(body) => {
                 let length = body.len();
-                encode(Err(Fault::limit(format!("the result takes {length} bytes, over limits.body = {limit}"))))
+                encode(&Err(Fault::limit(format!("the result takes {length} bytes, over limits.body = {limit}"))))
             }
-            Err(fault) => encode(Err(fault)),
+            Err(fault) => encode(&Err(fault)),
         };
         let body = body.inspect_err(|fault| tracing::error!(%fault, "a fault could not be encoded")).ok()?;
         let heads = Heads {
@@ -183,6 +199,29 @@ impl Responder {
         let mut parcel = Parcel::new(frame, Class::Reply);
         parcel.held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
         Some(parcel)
+    }
+}
+
+/// An encoded reply.
+pub(crate) struct Prepared {
+    link: Link,
+    source: Source,
+    /// Nothing when it comes too late for a careful peer.
+    parcel: Option<Parcel>,
+}
+
+impl Prepared {
+    /// The body's length in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.parcel.as_ref().map_or(0, |parcel| parcel.frame.body.len())
+    }
+
+    /// Sends it; waits while the peer takes no replies.
+    pub(crate) async fn send(self) {
+        if let Some(parcel) = self.parcel {
+            // The link's end is the only reason for it not to go, and then nobody waits for it.
+            let _ = self.link.0.outbox.push(parcel, self.source).await;
+        }
     }
 }
 
@@ -198,7 +237,7 @@ impl Drop for Responder {
             return;
         }
         let fault = Fault::internal("the call was dropped without an answer");
-        if let Some(parcel) = self.parcel(Err(fault)) {
+        if let Some(parcel) = self.parcel(&Err(fault)) {
             self.link.0.outbox.push_now(parcel, self.source);
         }
     }

@@ -24,12 +24,12 @@ pub(crate) use self::incoming::Responder;
 pub use self::incoming::{Incoming, Serve};
 pub use self::outbox::Source;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use self::calls::{InFlight, Serving};
@@ -46,6 +46,11 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long a careful link waits for a reply, and how long it takes to give one: a 2011 peer cancels after 5 s, and ends
 /// its process on a reply that comes later.
 pub(crate) const CAREFUL_TIMEOUT: Duration = Duration::from_millis(4_500);
+
+/// How long after a guest's hello its answer to a call from before may still be under way.
+const HELLO_TO_ANSWER: Duration = Duration::from_millis(300);
+/// How long after its answer a guest may take to notice that the conversation is a new one. Most say hello first.
+const ANSWER_TO_HELLO: Duration = Duration::from_millis(100);
 
 /// How a link behaves.
 #[derive(Clone, Debug)]
@@ -128,6 +133,9 @@ struct Shared {
     ours: OnceLock<()>,
     /// Keeps frames to a careful peer apart.
     pace: Pace,
+    /// Whether the peer, one of ours, has said hello; and who waits for that.
+    said_hello: AtomicBool,
+    hello: Notify,
     /// What large incoming bodies hold until they are done with, in KiB.
     inbound: Arc<Semaphore>,
     /// What large results hold until they are written, in KiB.
@@ -139,7 +147,8 @@ struct Shared {
 }
 
 impl Link {
-    /// Starts a link's two tasks on the current runtime.
+    /// Starts a link's two tasks on the current runtime; on an actix arbiter among the arbiter's own tasks, so call it from
+    /// one of those there.
     pub fn start<S>(stream: S, options: LinkOptions, serve: Arc<dyn Serve>) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -159,6 +168,8 @@ impl Link {
             calls,
             ours,
             pace: Pace::default(),
+            said_hello: AtomicBool::new(false),
+            hello: Notify::new(),
             inbound: Arc::new(Semaphore::new(inbound)),
             replies: Arc::new(Semaphore::new(crate::module::BUDGET_UNITS as usize)),
             nonce: crate::identity::random_u32(),
@@ -168,8 +179,8 @@ impl Link {
             limits,
         }));
         let (read, write) = tokio::io::split(stream);
-        tokio::spawn(reader::run(link.clone(), read, serve));
-        tokio::spawn(writer::run(link.clone(), write));
+        spawn(reader::run(link.clone(), read, serve));
+        spawn(writer::run(link.clone(), write));
         link
     }
 
@@ -244,29 +255,52 @@ impl Link {
 
     /// Asks what the peer is, and stops being careful with one of ours.
     ///
+    /// A guest learns late that one host left its port and another came: what the new one sends meanwhile may be lost with
+    /// the old conversation. It says hello when it has noticed, so a guest of ours is asked again after its hello, and
+    /// nothing else is sent to it before.
+    ///
     /// # Errors
     /// As [`Link::call`].
     pub async fn greet(&self, timeout: Duration) -> Result<Capabilities, Fault> {
-        let heads = Heads { version: Some(VERSION.to_owned()), ..Heads::default() };
-        let call = Call { method: method("va.capabilities")?, params: Vec::new() };
-        let options = CallOptions { encoding: Some(Encoding::Xml), ..CallOptions::default() };
-        let asking = async {
-            let slot = Arc::clone(&self.0.slots).acquire_owned().await.map_err(|_| self.closed_fault())?;
-            self.exchange(call, &options, Source::System, heads, slot).await
-        };
-        let answer = match tokio::time::timeout(timeout, asking).await {
-            Ok(answer) => answer?.0,
-            Err(_) => {
-                let waited = humantime::format_duration(timeout);
-                return Err(Fault::new(FaultCode::TimedOut, format!("no answer to va.capabilities within {waited}")));
+        let greeting = async {
+            loop {
+                let hello_without_answer = async {
+                    self.0.hello.notified().await;
+                    tokio::time::sleep(HELLO_TO_ANSWER).await;
+                };
+                tokio::select! {
+                    biased;
+                    answer = self.ask_capabilities() => break answer,
+                    () = hello_without_answer => tracing::debug!("the guest said hello and did not answer; asking again"),
+                }
             }
         };
-        let Value::Struct(all) = answer else {
+        let waited = humantime::format_duration(timeout);
+        let late = || Fault::new(FaultCode::TimedOut, format!("no answer to va.capabilities within {waited}"));
+        let Value::Struct(all) = tokio::time::timeout(timeout, greeting).await.map_err(|_| late())?? else {
             return Err(Fault::new(FaultCode::InvalidRequest, "the peer's va.capabilities is no struct"));
         };
+        let is_guest = all.contains_key("level");
+        if self.is_ours() && is_guest && !self.0.said_hello.load(Ordering::Relaxed) {
+            let _ = tokio::time::timeout(ANSWER_TO_HELLO, self.0.hello.notified()).await;
+        }
         let methods = all.get("methods").and_then(Value::as_array).unwrap_or_default();
         let methods = methods.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         Ok(Capabilities { ours: self.is_ours(), methods, all })
+    }
+
+    async fn ask_capabilities(&self) -> Outcome {
+        let heads = Heads { version: Some(VERSION.to_owned()), ..Heads::default() };
+        let call = Call { method: method("va.capabilities")?, params: Vec::new() };
+        let options = CallOptions { encoding: Some(Encoding::Xml), ..CallOptions::default() };
+        let slot = Arc::clone(&self.0.slots).acquire_owned().await.map_err(|_| self.closed_fault())?;
+        self.exchange(call, &options, Source::System, heads, slot).await.map(|(value, _)| value)
+    }
+
+    /// A hello of one of ours came.
+    fn heard_hello(&self) {
+        self.0.said_hello.store(true, Ordering::Relaxed);
+        self.0.hello.notify_one();
     }
 
     /// Whether the peer has shown to be one of ours.
@@ -296,8 +330,8 @@ impl Link {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Ends one call of the peer early; false when no such call runs.
-    pub(crate) fn cancel_incoming(&self, tag: &Tag) -> bool {
+    /// Fires the token of one of the peer's calls, as its `va.cancel` asks; false when no such call runs.
+    pub fn cancel_incoming(&self, tag: &Tag) -> bool {
         self.0.serving.cancel(tag)
     }
 
@@ -371,6 +405,16 @@ impl Link {
         let mut waiting = shared.in_flight.begin(self, tag, source, slot);
         waiting.send(Parcel::new(frame, Class::Call)).await?;
         waiting.reply().await
+    }
+}
+
+/// Beside the actors where there are any: between an arbiter's tasks and others of its runtime lies a system call, for
+/// the runtime looks for events before it turns from one kind to the other.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    if actix::Arbiter::try_current().is_some() {
+        actix::spawn(task);
+    } else {
+        tokio::spawn(task);
     }
 }
 

@@ -12,9 +12,9 @@ use tokio_util::codec::FramedRead;
 use super::incoming::{Responder, budget_units};
 use super::outbox::{Class, Parcel, Source};
 use super::{CAREFUL_TIMEOUT, CloseReason, Incoming, Link, Serve, VERSION};
-use crate::encoding::{Encoding, decode_call, decode_outcome, encode_outcome};
+use crate::encoding::{Encoding, decode_call_and_id, decode_outcome, encode_outcome};
 use crate::frame::{BadFrame, Frame, FrameDecoder, FrameError, Heads, Item, Kind};
-use crate::rpc::{Call, Fault, FaultCode};
+use crate::rpc::{Fault, FaultCode};
 
 /// Bodies from this size on count against the inbound budget.
 const LARGE: usize = 64 * 1024;
@@ -82,6 +82,9 @@ async fn next<S: AsyncRead>(
 }
 
 async fn take(link: &Link, frame: Frame, serve: &dyn Serve) {
+    if frame.kind == Kind::Call && frame.heads.nonce.is_some() {
+        link.heard_hello();
+    }
     if frame.heads.version.is_some() {
         link.peer_is_ours();
     }
@@ -112,7 +115,7 @@ async fn take_reply(link: &Link, frame: Frame, held: Option<OwnedSemaphorePermit
 async fn take_call(link: &Link, frame: Frame, held: Option<OwnedSemaphorePermit>, serve: &dyn Serve) {
     let mut responder = Responder::new(link, &frame);
     if let Some(permit) = held {
-        responder.hold(permit);
+        responder.hold_inbound(permit);
     }
     if frame.heads.version.is_some() {
         responder.introduce();
@@ -130,9 +133,12 @@ async fn take_call(link: &Link, frame: Frame, held: Option<OwnedSemaphorePermit>
             return;
         }
     };
-    let call: Result<Call, Fault> = decoded(encoding, size, move || decode_call(encoding, &body)).await;
+    let call: Result<_, Fault> = decoded(encoding, size, move || decode_call_and_id(encoding, &body)).await;
     let call = match call {
-        Ok(call) => call,
+        Ok((call, id)) => {
+            responder.repeat_id(id);
+            call
+        }
         Err(fault) => {
             responder.answer(Err(fault)).await;
             return;

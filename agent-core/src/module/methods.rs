@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use schemars::{JsonSchema, Schema, schema_for};
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -49,9 +49,9 @@ impl MethodSpec {
             paths: &[],
             link_paths: &[],
             follow_flag: None,
-            params_schema: || schema_for!(P),
-            result_schema: || schema_for!(R),
-            first_is_struct: || schema::first_property_is_object(&schema_for!(P)),
+            params_schema: schema::of::<P>,
+            result_schema: schema::of::<R>,
+            first_is_struct: || schema::first_property_is_object(&schema::of::<P>()),
         }
     }
 

@@ -1,8 +1,15 @@
 //! What a parameter type says of itself: its field names in order, and XML-RPC's view of its JSON schema.
 
-use schemars::Schema;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value as Json;
+
+/// A type's JSON schema, whole in itself: what it is made of stands in its place, not behind a reference.
+pub(super) fn of<T: JsonSchema>() -> Schema {
+    let settings = SchemaSettings::default().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<T>()
+}
 
 /// The fields of a struct in the order of its declaration, as serde's derive hands them to a deserializer.
 pub(super) fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {

@@ -16,13 +16,16 @@ use super::descriptor::Instance;
 use super::{CallContext, CallId, Descriptor, HostCaller, Level, Levels, Module, ModuleEnv, Origin, OwnerId};
 use crate::rpc::{Fault, MethodName, Outcome, Value};
 
+/// The calls that a module made to the host.
+pub type HostCalls = mpsc::UnboundedReceiver<(MethodName, Vec<Value>)>;
+
 /// One built module and a host that takes its calls.
 pub struct Harness<M> {
     descriptor: Descriptor,
     instance: Box<dyn Instance>,
     level: Level,
     host: Arc<TestHost>,
-    calls: RefCell<Option<mpsc::UnboundedReceiver<(MethodName, Vec<Value>)>>>,
+    calls: RefCell<Option<HostCalls>>,
     module: PhantomData<M>,
 }
 
@@ -143,7 +146,7 @@ impl<M: Module> Harness<M> {
     ///
     /// # Panics
     /// When taken twice.
-    pub fn host_calls(&self) -> mpsc::UnboundedReceiver<(MethodName, Vec<Value>)> {
+    pub fn host_calls(&self) -> HostCalls {
         self.calls.borrow_mut().take().unwrap_or_else(|| panic!("the host's calls were taken before"))
     }
 }

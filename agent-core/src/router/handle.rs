@@ -1,6 +1,8 @@
 //! The router as its daemon holds it: options, start, and the messages of its life.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +15,13 @@ use super::life::{HostDown, HostUp, Reload, Status, Stop};
 use super::modules::{Catalogue, Modules};
 use super::{Collision, Router, caller};
 use crate::audit::Audit;
-use crate::config::Limits;
+use crate::config::{Config, Limits};
 use crate::identity::User;
 use crate::link::Link;
-use crate::module::{Descriptor, HostCaller, Level, ModuleEnv};
+use crate::module::{BuildError, Descriptor, HostCaller, Level, ModuleEnv};
+
 use crate::policy::Policy;
+use crate::rpc::{Fault, MethodName, Outcome, Value};
 
 /// What a router is made with.
 pub struct RouterOptions {
@@ -82,6 +86,7 @@ impl RouterHandle {
                 limits: options.limits,
                 policy: Arc::new(options.policy),
                 audit: options.audit,
+                rations: Arc::default(),
                 boot_id: options.boot_id.into(),
                 enabled: options.enabled,
                 catalogue,
@@ -91,6 +96,7 @@ impl RouterHandle {
                 jobs: TaskTracker::new(),
                 next_call: 0,
                 next_owner: 0,
+                clock: Default::default(),
                 stopping: false,
                 replaced: Some(replaced),
             }
@@ -132,20 +138,52 @@ impl RouterHandle {
     }
 }
 
-/// Whether every enabled name is a module that was compiled in.
+/// Whether every module that the configuration names was compiled in, and takes its settings.
+///
+/// Each enabled module of the level is built once for that and let go, so call it where a runtime is.
 ///
 /// # Errors
-/// A message that names the module and those that there are.
-pub fn check_modules(enabled: &[String]) -> Result<(), String> {
+/// A message that says where the setting stands, what is wrong with it, and what there is.
+pub fn check_modules(config: &Config, level: Level, user: &User) -> Result<(), String> {
     let all = Descriptor::all();
-    match enabled.iter().find(|name| !all.iter().any(|descriptor| descriptor.name == *name)) {
-        None => Ok(()),
-        Some(missing) => {
-            let names: Vec<_> = all.iter().map(|descriptor| descriptor.name).collect();
-            Err(format!(
-                "modules.enabled: {missing:?} is not compiled into this daemon; there are {}",
-                names.join(", ")
-            ))
+    let there_are = || all.iter().map(|descriptor| descriptor.name).collect::<Vec<_>>().join(", ");
+    let compiled_in = |name: &String| all.iter().any(|descriptor| descriptor.name == name);
+    if let Some(missing) = config.modules.enabled.iter().find(|name| !compiled_in(name)) {
+        return Err(format!(
+            "modules.enabled: {missing:?} is not compiled into this daemon; there are {}",
+            there_are()
+        ));
+    }
+    let place = |name: &str| config.module_at.get(name).map(|at| format!("{at}: ")).unwrap_or_default();
+    if let Some(missing) = config.module.keys().find(|name| !compiled_in(name)) {
+        let at = place(missing);
+        return Err(format!("{at}[module.{missing}]: no such module is compiled in; there are {}", there_are()));
+    }
+    let enabled = |descriptor: &&&Descriptor| config.modules.enabled.iter().any(|name| name == descriptor.name);
+    for descriptor in all.iter().filter(enabled).filter(|descriptor| descriptor.levels.contains(level)) {
+        let env = ModuleEnv {
+            level,
+            uid: user.uid,
+            home: user.home.clone(),
+            host: Arc::new(NoHost),
+            settings: config.module_settings(descriptor.name),
+        };
+        // What a module misses on this machine is no defect of the configuration, and neither is a panic: its actor says
+        // both to whoever calls it, and the other modules run.
+        let built = std::panic::catch_unwind(AssertUnwindSafe(|| (descriptor.build)(&env).map(drop)));
+        if let Ok(Err(error @ BuildError::Settings(_))) = built {
+            let name = descriptor.name;
+            return Err(format!("{}[module.{name}]: {error}", place(name)));
         }
+    }
+    Ok(())
+}
+
+/// The host of a module that is built only to see whether it can be.
+struct NoHost;
+
+impl HostCaller for NoHost {
+    fn call_host(&self, _: MethodName, _: Vec<Value>) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        Box::pin(std::future::ready(Err(Fault::unavailable("the host is not connected"))))
     }
 }

@@ -10,10 +10,12 @@ use nix::unistd::Uid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Clock;
 use super::modules::Entry;
+use super::ration::Rations;
 use super::session::{Deliver, SessionRef};
 use super::{FindSession, Invoke, Request, Router, Via, builtin, caller, paths};
-use crate::audit::{self, Audit, Closing, Direction, Opening, summarise};
+use crate::audit::{self, Audit, Closing, Direction, Opening, Recorded, summarise};
 use crate::encoding::Encoding;
 use crate::identity::{self, User};
 use crate::link::{CallOptions, Link, Responder, Source};
@@ -53,9 +55,11 @@ pub(super) struct Job {
     pub user: Arc<User>,
     pub policy: Arc<Policy>,
     pub audit: Audit,
+    pub rations: Arc<Rations>,
     pub default_timeout: Duration,
     pub upstream_owner: Option<OwnerId>,
     pub router: Addr<Router>,
+    pub clock: Clock,
     pub request: Request,
     pub began: Instant,
 }
@@ -77,37 +81,81 @@ impl Job {
         let cancel = self.request.cancel.clone();
         let timeout = self.request.timeout.unwrap_or(self.default_timeout);
         let deadline = (!timeout.is_zero()).then(|| self.began + timeout);
-        let outcome = self.outcome(deadline, &cancel).await;
-        let Job { request, .. } = self;
+        let (outcome, recorded) = self.outcome(deadline, &cancel).await;
+        let Job { request, entry, audit, began, .. } = self;
+        let close = async |bytes_out: usize| {
+            if let Some(recorded) = recorded {
+                let secrets = entry.as_ref().map_or(&[][..], |entry| entry.spec.secrets);
+                let (bytes_in, bytes_out) = (request.size as u64, bytes_out as u64);
+                audit.close(recorded, Closing::new(&outcome, secrets, began.elapsed(), bytes_in, bytes_out)).await;
+            }
+        };
         match request.reply {
             Reply::Wire { responder, .. } => {
-                responder.answer(outcome).await;
+                let reply = responder.prepare(&outcome);
+                close(reply.size()).await;
+                reply.send().await;
             }
             Reply::Inside(reply) => {
+                close(0).await;
                 let _ = reply.send(outcome);
             }
         }
     }
 
-    async fn outcome(&mut self, deadline: Option<Instant>, cancel: &CancellationToken) -> Outcome {
+    /// What came of the call, and its record if one was opened.
+    async fn outcome(&mut self, deadline: Option<Instant>, cancel: &CancellationToken) -> (Outcome, Option<Recorded>) {
+        let mut reached = std::pin::pin!(self.clock.reach(deadline));
+        let admitted = tokio::select! {
+            biased;
+            admitted = self.admit() => Some(admitted),
+            () = cancel.cancelled() => None,
+            () = &mut reached => None,
+        };
+        let (target, resolved, recorded) = match admitted {
+            Some(Ok(admitted)) => admitted,
+            Some(Err(fault)) => return (Err(fault), None),
+            None => {
+                let fault = if cancel.is_cancelled() { cancelled() } else { timed_out(self.began) };
+                let subject = self.subject(None);
+                return (Err(self.refuse(&subject, "routing", fault).await), None);
+            }
+        };
+        let acting = self.act(target, resolved, deadline, cancel.clone());
+        let outcome = tokio::select! {
+            biased;
+            outcome = acting => outcome,
+            () = cancel.cancelled() => Err(cancelled()),
+            () = &mut reached => Err(timed_out(self.began)),
+        };
+        (outcome, Some(recorded))
+    }
+
+    /// Everything that comes before the action: recipient, parameters, paths, verdict, record.
+    async fn admit(&mut self) -> Result<(Target, Paths, Recorded), Fault> {
+        if let Via::User { uid, .. } = &self.request.via
+            && !self.audit.counts(&self.request.call.method)
+        {
+            self.rations.take(*uid, self.request.size)?;
+        }
         let target = match self.find_target().await {
             Ok(target) => target,
             Err(fault) => {
                 let subject = self.subject(None);
-                return self.refuse(&subject, "routing", fault).await;
+                return Err(self.refuse(&subject, "routing", fault).await);
             }
         };
         let subject = self.subject(Some(&target));
         if let Err(fault) = self.bind() {
-            return self.refuse(&subject, "parameters", fault).await;
+            return Err(self.refuse(&subject, "parameters", fault).await);
         }
         let resolved = match self.resolve_paths(&subject).await {
             Ok(resolved) => resolved,
-            Err(fault) => return self.refuse(&subject, "paths", fault).await,
+            Err(fault) => return Err(self.refuse(&subject, "paths", fault).await),
         };
         let rule = match self.judge(&subject, &resolved) {
             Ok(rule) => rule,
-            Err((rule, fault)) => return self.refuse(&subject, &rule, fault).await,
+            Err((rule, fault)) => return Err(self.refuse(&subject, &rule, fault).await),
         };
         let opening = self.opening(&subject, audit::Verdict::Allow, rule);
         let recorded = match self.audit.open(opening).await {
@@ -117,18 +165,7 @@ impl Job {
                 return Err(Fault::unavailable(format!("the call can't be recorded, so it is refused: {error}")));
             }
         };
-        let secrets = self.entry.as_ref().map_or(&[][..], |entry| entry.spec.secrets);
-        let acting = self.act(target, resolved, deadline, cancel.clone());
-        let outcome = tokio::select! {
-            biased;
-            outcome = acting => outcome,
-            () = cancel.cancelled() => Err(Fault::new(FaultCode::Cancelled, "the caller cancelled the call or went away")),
-            () = until(deadline) => Err(timed_out(self.began)),
-        };
-        let (took, bytes_in) = (self.began.elapsed(), self.request.size as u64);
-        let bytes_out = outcome.as_ref().map_or(0, bulk_size);
-        self.audit.close(recorded, Closing::new(&outcome, secrets, took, bytes_in, bytes_out)).await;
-        outcome
+        Ok((target, resolved, recorded))
     }
 
     /// Looks a user up who has no session under the name that the host used.
@@ -263,10 +300,10 @@ impl Job {
     }
 
     /// Records a call that does not run.
-    async fn refuse(&self, subject: &Subject, rule: &str, fault: Fault) -> Outcome {
+    async fn refuse(&self, subject: &Subject, rule: &str, fault: Fault) -> Fault {
         let opening = self.opening(subject, audit::Verdict::Deny, rule.to_owned());
         self.audit.refuse(opening, &fault).await;
-        Err(fault)
+        fault
     }
 
     async fn act(
@@ -288,6 +325,11 @@ impl Job {
                 let options = CallOptions { username, timeout, encoding: Some(Encoding::Cbor) };
                 if let Reply::Wire { responder, .. } = &mut self.request.reply {
                     responder.on_account_of(Source::User(session.user.uid.as_raw()));
+                    if responder.holds_inbound() {
+                        // From the link's account to the session's: the host's other calls are read on.
+                        let room = session.room.admit(self.request.size).await?;
+                        responder.hold_inbound(room);
+                    }
                 }
                 // Whatever ends this job ends the call in the session.
                 let cancel = cancel.child_token();
@@ -371,25 +413,11 @@ impl Job {
 /// The user that logind calls active on seat0.
 const ACTIVE: &str = "@active";
 
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
+fn cancelled() -> Fault {
+    Fault::new(FaultCode::Cancelled, "the caller cancelled the call or went away")
 }
 
 fn timed_out(began: Instant) -> Fault {
     let waited = Duration::from_millis(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
     Fault::new(FaultCode::TimedOut, format!("no result within {}", humantime::format_duration(waited)))
-}
-
-/// What a result weighs, near enough: its texts and bytes.
-fn bulk_size(value: &Value) -> u64 {
-    match value {
-        Value::String(text) => text.len() as u64,
-        Value::Bytes(bytes) => bytes.len() as u64,
-        Value::Array(items) => items.iter().map(bulk_size).sum(),
-        Value::Struct(members) => members.values().map(bulk_size).sum(),
-        _ => 8,
-    }
 }

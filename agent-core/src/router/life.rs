@@ -37,6 +37,8 @@ impl Handler<HostDown> for Router {
     fn handle(&mut self, _: HostDown, _: &mut Context<Self>) {
         let Some(upstream) = self.upstream.take() else { return };
         self.modules.owner_gone(upstream.owner);
+        // While the host is away nothing wakes this daemon up.
+        self.clock.rest();
         for session in self.sessions.values() {
             session.tell("session.host_left", Value::object([]));
         }

@@ -9,11 +9,14 @@
 
 mod builtin;
 mod caller;
+mod clock;
 mod handle;
 mod job;
 mod life;
 mod modules;
 mod paths;
+mod ration;
+mod room;
 mod serve;
 mod session;
 
@@ -34,6 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use self::job::{Job, Reply, Target};
 use self::modules::{Catalogue, Modules};
+use self::ration::Rations;
 use self::session::SessionRef;
 use crate::audit::{Audit, Event};
 use crate::config::Limits;
@@ -51,6 +55,7 @@ pub struct Router {
     limits: Limits,
     policy: Arc<Policy>,
     audit: Audit,
+    rations: Arc<Rations>,
     boot_id: Arc<str>,
     enabled: Vec<String>,
     catalogue: Catalogue,
@@ -60,6 +65,8 @@ pub struct Router {
     jobs: TaskTracker,
     next_call: u64,
     next_owner: u64,
+    /// The deadlines of all calls.
+    clock: clock::Clock,
     stopping: bool,
     /// Tells a user daemon's main loop that it was replaced.
     replaced: Option<oneshot::Sender<String>>,
@@ -119,9 +126,11 @@ impl Router {
             user: Arc::clone(&self.user),
             policy: Arc::clone(&self.policy),
             audit: self.audit.clone(),
+            rations: Arc::clone(&self.rations),
             default_timeout: self.limits.default_timeout,
             upstream_owner: self.upstream.as_ref().map(|upstream| upstream.owner),
             router: address,
+            clock: self.clock.clone(),
             request,
             began: Instant::now(),
         };
@@ -153,6 +162,8 @@ impl Router {
                     )),
                 }
             }
+            // It names a call on the caller's own link; ending that ends the host's part of it.
+            Via::User { .. } if request.call.method == "va.cancel" => Ok(Target::Here),
             Via::User { .. } | Via::Module => match &self.upstream {
                 Some(upstream) => Ok(Target::Upstream(upstream.link.clone())),
                 None => Err(Fault::unavailable("the host is not connected")),

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::room::Room;
 use crate::identity::User;
 use crate::link::{CallOptions, Link, Source};
 use crate::rpc::{Call, Fault, FaultCode, Value};
@@ -28,6 +29,8 @@ pub(crate) struct SessionRef {
     pub modules: Vec<String>,
     pub link: Link,
     pub address: Addr<Session>,
+    /// What the host's long calls to it may hold.
+    pub room: Arc<Room>,
 }
 
 impl SessionRef {
@@ -86,7 +89,7 @@ impl Handler<Deliver> for Session {
         Box::pin(async move {
             tokio::select! {
                 delivered = link.forward(call, &options, Source::System) => delivered,
-                () = cancel.cancelled() => Err(Fault::new(FaultCode::Cancelled, "the caller went away")),
+                () = cancel.cancelled() => Err(Fault::new(FaultCode::Cancelled, "the caller cancelled the call or went away")),
             }
         })
     }

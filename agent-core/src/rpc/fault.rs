@@ -110,9 +110,9 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault of one of our codes.
+    /// A fault of one of our codes. Whatever of a peer's text the message quotes, it stays one line of bounded length.
     pub fn new(code: FaultCode, message: impl Into<String>) -> Self {
-        Self { code: code.number(), message: message.into(), data: None }
+        Self { code: code.number(), message: one_line(message.into()), data: None }
     }
 
     /// The same fault with data for programs.
@@ -174,6 +174,20 @@ impl Fault {
     }
 }
 
+/// The longest message of ours, in bytes.
+const MESSAGE_MAX: usize = 1024;
+
+fn one_line(mut message: String) -> String {
+    if message.len() > MESSAGE_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_MAX));
+        message.push('…');
+    }
+    match message.chars().any(char::is_control) {
+        false => message,
+        true => message.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect(),
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind() {
@@ -184,3 +198,16 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_quotes_a_peer_stays_one_short_line() {
+        let fault = Fault::invalid_params(format!("no such name: {}\n\u{1b}[2J", "ü".repeat(1 << 20)));
+        assert!(fault.message.len() <= MESSAGE_MAX + 3 && fault.message.ends_with("ü…"));
+        assert_eq!(Fault::internal("a\nb\u{0}").message, "a\u{fffd}b\u{fffd}");
+        assert_eq!(Fault::internal("ß").message, "ß");
+    }
+}

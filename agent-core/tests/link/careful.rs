@@ -244,3 +244,29 @@ async fn a_peer_that_asks_one_question_after_the_other_is_never_kept_waiting() {
     // A pause between them would take 25 s.
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
 }
+
+#[tokio::test]
+async fn a_guest_that_says_hello_instead_of_answering_is_asked_again() {
+    let Bench { link, mut peer, mut inbox, .. } = careful();
+    let greeting = tokio::spawn({
+        let link = link.clone();
+        async move { link.greet(LIMIT).await }
+    });
+    let (lost, _) = peer.next_call().await;
+    // What it read was for the host before; now it notices that there is another.
+    let hello = Heads { nonce: Some("0123456789abcdef".into()), ..version() };
+    peer.send(call("hello-0000000000", "va.hello", hello)).await;
+    // Kept open: the answer to the hello is not what this is about.
+    let _hello = soon("the hello", inbox.recv()).await;
+    let asked = loop {
+        let (frame, call) = peer.next_call().await;
+        if call.method == "va.capabilities" {
+            break frame;
+        }
+        assert_eq!(call.method.as_str(), "va.cancel", "the lost one may be cancelled");
+    };
+    assert_ne!(asked.tag, lost.tag);
+    let capabilities = Value::object([("level", "system".into()), ("methods", Value::Array(vec![]))]);
+    peer.send(reply(&asked.tag, &Ok(capabilities), version())).await;
+    assert!(soon("the capabilities", greeting).await.unwrap().unwrap().ours);
+}

@@ -57,7 +57,8 @@ impl Client {
         };
         let capabilities = link.greet(greeting).await.map_err(|fault| no_greeting(&target, fault))?;
         if global.verbose {
-            let version = capabilities.all.get("version").map(plain).unwrap_or_default();
+            let agent = capabilities.all.get("agent").and_then(|agent| agent.get("version"));
+            let version = agent.or_else(|| capabilities.all.get("version")).map(plain).unwrap_or_default();
             let kind = if capabilities.ours { "virtagentd" } else { "an agent of 2011: one call at a time, in XML" };
             note(&format!("virtagent: the guest is {kind}, version {version}"));
         }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 const QUEUE: usize = 256;
 
 /// Methods that every command answers.
-const ALWAYS: [&str; 5] = ["va.hello", "va.ping", "va.capabilities", "host.event", "system.listMethods"];
+const ALWAYS: [&str; 6] = ["va.hello", "va.ping", "va.capabilities", "va.cancel", "host.event", "system.listMethods"];
 
 /// Answers the guest.
 #[derive(Default)]
@@ -59,7 +59,8 @@ impl Desk {
             "va.ping" => "pong".into(),
             "va.hello" => "hello".into(),
             "va.capabilities" => Value::object([
-                ("version", VERSION.into()),
+                ("version", "1.0".into()),
+                ("agent", Value::object([("name", "virtagent".into()), ("version", VERSION.into())])),
                 ("methods", self.methods().into()),
                 ("encodings", Value::Array(vec!["xml".into(), "json".into(), "cbor".into()])),
             ]),
@@ -80,6 +81,16 @@ impl Desk {
 impl Serve for Desk {
     fn incoming(&self, incoming: Incoming) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
+            if incoming.call.method == *"va.cancel" {
+                let tag = incoming.call.params.first().map(|params| params.get("tag").unwrap_or(params));
+                let tag = tag.and_then(Value::as_str).and_then(|tag| tag.parse().ok());
+                let outcome = match tag {
+                    Some(tag) => Ok(incoming.link().cancel_incoming(&tag).into()),
+                    None => Err(Fault::invalid_params("va.cancel takes the tag of a call")),
+                };
+                tokio::spawn(incoming.answer(outcome));
+                return;
+            }
             let outcome = match self.answer(incoming.call.method.as_str()) {
                 Some(outcome) => outcome,
                 None => {

@@ -1,12 +1,13 @@
 //! From root to a user, for good: supplementary groups, GID, UID, an environment of the user's, no way back.
 
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use agent_core::identity::{User, lookup_user};
+use agent_core::link::transport::ChannelKind;
 use anyhow::{Context, anyhow, bail, ensure};
 use nix::unistd::{self, Uid};
 
@@ -48,6 +49,7 @@ fn try_go(cli: &Cli) -> anyhow::Result<Infallible> {
     unistd::setresgid(user.gid, user.gid, user.gid).context("taking on the user's group")?;
     unistd::setresuid(user.uid, user.uid, user.uid).context("becoming the user")?;
     verify(&user)?;
+    let args = arguments(cli)?;
     // A home that is not there (yet) is no reason not to run.
     if std::env::set_current_dir(&user.home).is_err() {
         std::env::set_current_dir("/")?;
@@ -55,11 +57,32 @@ fn try_go(cli: &Cli) -> anyhow::Result<Infallible> {
     let program = std::env::current_exe().context("finding our own program")?;
     #[allow(clippy::disallowed_methods, reason = "the daemon goes on as itself, as another user")]
     let mut command = Command::new(program);
-    command.args(std::env::args_os().skip(1)).env_clear();
+    command.args(args).env_clear();
     for (name, value) in environment(&user) {
         command.env(name, value);
     }
     Err(command.exec()).context("starting anew as the user")
+}
+
+/// The same command line with absolute paths: the user's daemon starts in another folder.
+fn arguments(cli: &Cli) -> anyhow::Result<Vec<OsString>> {
+    let mut args = vec![OsString::from("--user-daemon")];
+    if let Some(channel) = cli.channel {
+        args.extend(["-c".into(), ChannelKind::from(channel).to_string().into()]);
+    }
+    // A vsock port's number is no path.
+    let is_path = cli.channel != Some(crate::cli::Channel::VsockListen);
+    let paths = [("--path", &cli.path, is_path), ("--pid-file", &cli.pid_file, true), ("--config", &cli.config, true)];
+    for (option, path, is_path) in paths {
+        if let Some(path) = path {
+            let path = if is_path { std::path::absolute(path)? } else { path.clone() };
+            args.extend([option.into(), path.into_os_string()]);
+        }
+    }
+    args.extend(cli.check_config.then(|| "--check-config".into()));
+    args.extend(cli.daemonize.then(|| "--daemonize".into()));
+    args.extend((0..cli.verbose).map(|_| "-v".into()));
+    Ok(args)
 }
 
 /// Every identity is the user's, and root's can't be had again.

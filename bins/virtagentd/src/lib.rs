@@ -29,7 +29,8 @@ mod user;
 use std::process::ExitCode;
 
 use agent_core::config::Config;
-use agent_core::module::{Descriptor, Levels};
+use agent_core::module::{Descriptor, Level, Levels};
+use agent_core::router::check_modules;
 use anyhow::Context;
 use clap::Parser;
 
@@ -74,7 +75,7 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         return Err(become_user::go(&cli));
     }
     if cli.check_config {
-        let config = load(&cli)?;
+        let config = actix::System::new().block_on(async { load(&cli) })?;
         print(&format!("the configuration is sound: {}", config.sources.join(", ")));
         return Ok(ExitCode::SUCCESS);
     }
@@ -83,8 +84,8 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     background::settle();
     log::init(cli.verbose);
-    let config = load(&cli)?;
     let ended = actix::System::new().block_on(async {
+        let config = load(&cli)?;
         if cli.user_daemon { user::run(&cli, config).await } else { system::run(&cli, config).await }
     })?;
     Ok(match ended {
@@ -93,14 +94,15 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The configuration of the level that the command line asks for, checked against what is compiled in.
+/// The configuration of the level that the command line asks for, checked against the modules. Wants a runtime.
 fn load(cli: &Cli) -> anyhow::Result<Config> {
-    let config = match cli.user_daemon {
-        true => Config::load_user(cli.config.as_deref(), &user::own()?.home),
-        false => Config::load(cli.config.as_deref()),
+    let user = user::own()?;
+    let (config, level) = match cli.user_daemon {
+        true => (Config::load_user(cli.config.as_deref(), &user.home), Level::User),
+        false => (Config::load(cli.config.as_deref()), Level::System),
     };
     let config = config.context("configuration")?;
-    agent_core::router::check_modules(&config.modules.enabled).map_err(anyhow::Error::msg).context("configuration")?;
+    check_modules(&config, level, &user).map_err(anyhow::Error::msg).context("configuration")?;
     Ok(config)
 }
 

@@ -130,8 +130,10 @@ pub async fn reload(router: &RouterHandle, audit: &Audit, load: impl FnOnce() ->
 }
 
 /// Ends everything in order, within [`STOP_LIMIT`].
+///
+/// Without STOPPING=1, after which systemd would forget a unit's RemainAfterExit=: a user daemon that was replaced has to
+/// leave its unit "active (exited)", or virtagent-user.path starts it again and it takes the session back.
 pub async fn stop(router: &RouterHandle, audit: &Audit) {
-    notify(&[NotifyState::Stopping]);
     let ending = async {
         router.stop(STOP_LIMIT.mul_f32(0.8)).await;
         audit.stop().await;

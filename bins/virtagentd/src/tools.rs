@@ -46,7 +46,6 @@ fn log_file(config: Option<&Path>, log: Option<PathBuf>) -> anyhow::Result<PathB
 }
 
 fn policy_test(test: &PolicyTest) -> anyhow::Result<ExitCode> {
-    let policy = Config::load(test.config.as_deref()).context("configuration")?.policy;
     let mut params = Struct::new();
     for pair in &test.params {
         let (name, value) = pair.split_once('=').ok_or_else(|| anyhow!("{pair:?}: a parameter is NAME=VALUE"))?;
@@ -58,8 +57,16 @@ fn policy_test(test: &PolicyTest) -> anyhow::Result<ExitCode> {
         None if test.user.is_some() => Level::User,
         None => Level::System,
     };
+    // A user who asks about themselves is judged by their own policy too, as their daemon does; root can't vouch for what
+    // a user may change, so for anybody else it is the owner's alone.
     // A user who does not exist yet may be asked about all the same.
     let user = test.user.as_deref().map(|name| (name, lookup_user(name).ok()));
+    let own = user.as_ref().and_then(|(_, user)| user.as_ref()).filter(|user| user.uid == nix::unistd::geteuid());
+    let config = match own {
+        Some(user) if level == Level::User => Config::load_user(test.config.as_deref(), &user.home),
+        _ => Config::load(test.config.as_deref()),
+    };
+    let policy = config.context("configuration")?.policy;
     let home = user.as_ref().and_then(|(_, user)| user.as_ref()).map(|user| user.home.clone());
     let spec = Descriptor::all().into_iter().flat_map(|module| (module.specs)()).find(|spec| spec.name == test.method);
     let mut paths = Vec::new();

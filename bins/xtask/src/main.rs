@@ -1,4 +1,4 @@
-//! virtagent's developer tool, run as `cargo xtask`: demo, tests, packages, manual pages and the VM image.
+//! virtagent's developer tool, run as `cargo xtask`: demo, tests, bench, packages, manual pages and the VM image.
 //! It prints each command that it runs. It must never change the machine beyond apt packages (told in advance) and `target/`.
 #![allow(
     clippy::disallowed_methods,
@@ -6,6 +6,7 @@
 )]
 
 mod apt;
+mod bench;
 mod demo;
 mod fuzz;
 mod image;
@@ -37,6 +38,8 @@ enum Command {
     Package,
     /// Builds the Debian image that the VM test boots, or reuses it while its inputs are the same
     Image(image::Options),
+    /// Measures virtagent beside qemu-ga, alternating, and draws a chart
+    Bench(bench::Options),
     /// Generates the manual pages and shell completions into target/assets
     Man,
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Package => package::run().map(|_| ()),
         Command::Image(options) => image::run(&options).map(|_| ()),
+        Command::Bench(options) => bench::run(&options),
         Command::Man => man::run(),
     };
     match outcome {

@@ -11,7 +11,7 @@ use crate::params::{RunParams, StartParams, Terminal};
 
 /// What to execute, checked.
 pub(crate) struct Command {
-    /// The program's name as the caller gave it, for messages.
+    /// The program's name, for messages.
     pub name: String,
     pub candidates: Vec<CString>,
     pub argv: Vec<CString>,
@@ -81,7 +81,7 @@ impl Wanted {
         };
         for variable in self.env.keys() {
             if variable.is_empty() || variable.contains('=') {
-                return wrong(&format!("env has the name {variable:?}: a name is not empty and has no '='"));
+                return wrong(&format!("env has the name {:?}: a name is not empty and has no '='", shown(variable)));
             }
         }
 
@@ -100,10 +100,21 @@ impl Wanted {
             env: env.into_iter().map(assignment).collect::<Result<_, _>>()?,
             directory: c_string("cwd", directory.into_os_string().into_vec())?,
             directory_or_root: self.cwd.is_none(),
-            name,
+            name: shown(&name),
             script,
         })
     }
+}
+
+/// A name for a message of one line: neither long nor with control characters.
+pub(crate) fn shown(name: &str) -> String {
+    const MOST: usize = 200;
+    let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut text: String = name.chars().take(MOST).map(clean).collect();
+    if name.chars().nth(MOST).is_some() {
+        text.push('…');
+    }
+    text
 }
 
 fn c_string(parameter: &str, text: impl Into<Vec<u8>>) -> Result<CString, ExecError> {

@@ -14,7 +14,7 @@ use tempfile::TempPath;
 use tokio::sync::oneshot;
 
 use crate::child::{self, Image, Stack, Step};
-use crate::command::{Command, Script};
+use crate::command::{Command, Script, shown};
 use crate::error::ExecError;
 use crate::group::Group;
 use crate::params::Terminal;
@@ -112,7 +112,7 @@ fn start(
 fn explain(command: &Command, step: Step, errno: Errno) -> String {
     let name = &command.name;
     match step {
-        Step::Directory => format!("start {name}: enter the directory {}", command.directory.to_string_lossy()),
+        Step::Directory => format!("start {name}: enter the directory {}", shown(&command.directory.to_string_lossy())),
         Step::Process => format!("start {name}: make a process"),
         Step::Session => format!("start {name}: set up its process"),
         Step::Program if errno == Errno::ENOEXEC => format!("start {name}: no program, and a script needs a #! line"),

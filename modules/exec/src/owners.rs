@@ -38,9 +38,9 @@ pub(crate) struct Slot {
 impl Owners {
     /// Handles begin at a random number, so that one from before a restart names nothing.
     pub(crate) fn new(most: usize) -> Result<Self, Errno> {
-        let random = getrandom::u64().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
-        // 47 bits: room to count up within what JSON's numbers hold exactly.
-        let first = i64::try_from(random >> 17).unwrap_or_default();
+        let random = getrandom::u32().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
+        // 30 bits: room to count up within an XML-RPC int, which is all that many clients can send.
+        let first = i64::from(random >> 2);
         Ok(Self { most, stop: CancellationToken::new(), owners: RefCell::default(), last_handle: Cell::new(first) })
     }
 

@@ -97,11 +97,18 @@ impl OpenFile {
         if let Some(offset) = offset.filter(|offset| *offset != self.position) {
             self.position = self.file.seek(SeekFrom::Start(offset))?;
         }
-        // A file of /proc has size 0 and content nevertheless.
         let size = self.file.metadata()?.len();
-        let expected = if size == 0 { 4096 } else { size.saturating_sub(self.position) };
-        let mut data = Vec::with_capacity(usize::try_from(expected).unwrap_or(length).min(length));
-        if let Err(error) = (&self.file).take(length as u64).read_to_end(&mut data) {
+        let mut data = Vec::new();
+        let filled = match size {
+            // A file of /proc has size 0 and content nevertheless.
+            0 => (&self.file).take(length as u64).read_to_end(&mut data).map(drop),
+            _ => {
+                let rest = usize::try_from(size.saturating_sub(self.position)).unwrap_or(length).min(length);
+                data = vec![0; rest];
+                fill(&self.file, &mut data)
+            }
+        };
+        if let Err(error) = filled {
             self.file.seek(SeekFrom::Start(self.position))?;
             return Err(error);
         }
@@ -213,6 +220,22 @@ fn open_in_place(path: &Path, mode: OpenMode, permissions: Option<u32>) -> Resul
         fchmod(&fd, mode_bits).map_err(|errno| Error::os(format!("set the mode of {}", path.display()), errno))?;
     }
     Ok(File::from(fd))
+}
+
+/// Fills the buffer with what comes next, as long as there is more, in as few reads as the file takes: `read_to_end` feels
+/// its way with small ones.
+fn fill(mut file: &File, data: &mut Vec<u8>) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < data.len() {
+        match file.read(&mut data[filled..]) {
+            Ok(0) => break,
+            Ok(more) => filled += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    data.truncate(filled);
+    Ok(())
 }
 
 fn refuse_offset(offset: Option<u64>, why: &str) -> io::Result<()> {

@@ -61,7 +61,7 @@ impl Guest {
     pub fn inside_as(&mut self, user: &str, script: &str) -> Result<String> {
         let quoted = script.replace('\'', "'\\''");
         self.inside_ok(&format!(
-            "exec runuser -u {user} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {user}) HOME=/home/{user} sh -c '{quoted}'"
+            "exec runuser -u {user} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {user}) HOME=/home/{user} sh -c 'cd; {quoted}'"
         ))
     }
 

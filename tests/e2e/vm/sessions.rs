@@ -69,10 +69,11 @@ pub fn no_session_comes_at_once_when_bobs_daemon_is_killed(guest: &mut Guest) ->
 
 pub fn a_second_daemon_of_alice_takes_over_and_the_first_does_not_fight_back(guest: &mut Guest) -> Result<()> {
     let first = guest.daemon("alice")?;
-    // Another pid file circumvents the lock.
+    // Another runtime directory circumvents the lock.
     guest.inside_as(
         "alice",
-        "systemd-run --user --quiet --unit=second virtagentd --user-daemon --pid-file=$HOME/second.pid",
+        "mkdir -m 700 second && systemd-run --user --quiet --unit=second --setenv=XDG_RUNTIME_DIR=/home/alice/second \
+         virtagentd --user-daemon",
     )?;
     guest.0.wait("the second daemon's session", |vm| {
         let listed = vm.host_json(&["users"])?;

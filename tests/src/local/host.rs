@@ -51,10 +51,14 @@ impl HostDouble {
         Self { answer: Arc::new(answer), heard: Arc::default(), unanswered: Arc::default() }
     }
 
-    /// A host that serves `va.ping`, and nothing else.
+    /// A host that serves what every host does, and nothing else.
     pub fn that_pongs() -> Self {
         Self::new(|heard| match heard.method.as_str() {
             "va.ping" => Some(Ok("pong".into())),
+            "va.capabilities" => {
+                let methods = ["va.ping", "va.hello", "va.capabilities", "host.event"].map(Value::from);
+                Some(Ok(Value::object([("version", "1.0".into()), ("methods", Value::Array(methods.into()))])))
+            }
             "host.event" => Some(Ok(Value::Nil)),
             method => Some(Err(Fault::new(FaultCode::MethodNotFound, format!("no such method: {method}")))),
         })
@@ -181,7 +185,12 @@ impl Host {
     }
 
     /// Starts a call without waiting for its end.
-    pub fn start(&self, user: Option<&str>, method: &str, params: Json) -> tokio::task::JoinHandle<Result<Json, Fault>> {
+    pub fn start(
+        &self,
+        user: Option<&str>,
+        method: &str,
+        params: Json,
+    ) -> tokio::task::JoinHandle<Result<Json, Fault>> {
         let options = CallOptions { username: user.map(str::to_owned), ..CallOptions::default() };
         self.start_with(method, params, options)
     }

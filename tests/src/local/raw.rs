@@ -115,6 +115,7 @@ impl Raw {
     ///
     /// # Errors
     /// When none comes in time, or something that is no frame.
+    #[allow(clippy::should_implement_trait, reason = "it can fail and has an end of its own")]
     pub fn next(&mut self) -> Result<Option<Frame>> {
         self.next_within(LIMIT)
     }
@@ -140,7 +141,8 @@ impl Raw {
                 Ok(0) => return Ok(None),
                 Ok(length) => self.buffer.extend_from_slice(&chunk[..length]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(None),
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                }
                 Err(error) => return Err(error.into()),
             }
         }

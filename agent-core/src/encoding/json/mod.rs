@@ -1,7 +1,7 @@
 //! JSON-RPC 2.0.
 //!
 //! Owns the envelope: `{"jsonrpc": "2.0", "id": TAG, "method": ..., "params": [...]}` and its reply. A reply is matched by
-//! its frame's tag, so `id` is written for other people's tools and only its type is checked. Batches are refused: a link
+//! its frame's tag; its `id` is the call's own, as the specification has it, and in our calls the tag. Batches are refused: a link
 //! pipelines calls, and `system.multicall` groups them.
 
 mod read;
@@ -30,12 +30,18 @@ pub(super) fn encode_call(call: &Call, tag: &Tag) -> Result<Bytes, Fault> {
     Ok(out.into_bytes())
 }
 
-pub(super) fn encode_outcome(outcome: &Outcome, tag: &Tag) -> Result<Bytes, Fault> {
+pub(super) fn encode_outcome(outcome: &Outcome, tag: &Tag, id: Option<&Value>) -> Result<Bytes, Fault> {
     let mut out = match outcome {
         Ok(value) => Writer::for_size(&measure([value])?),
         Err(fault) => Writer::for_size(&measure(fault.data.as_deref())?),
     };
-    open_envelope(&mut out, tag);
+    match id {
+        Some(id) => {
+            out.raw("{\"jsonrpc\":\"2.0\",\"id\":");
+            out.value(id);
+        }
+        None => open_envelope(&mut out, tag),
+    }
     match outcome {
         Ok(value) => {
             out.raw(",\"result\":");
@@ -68,14 +74,14 @@ fn open_envelope(out: &mut Writer, tag: &Tag) {
     out.string(tag.as_str());
 }
 
-pub(super) fn decode_call(body: &Bytes) -> Result<Call, Fault> {
+pub(super) fn decode_call(body: &Bytes) -> Result<(Call, Option<Value>), Fault> {
     let envelope = Envelope::read(body)?;
     let Some(method) = envelope.method else {
         return Err(invalid("a JSON-RPC call needs the member \"method\""));
     };
     let method = method.as_str().ok_or_else(|| invalid("\"method\" must be a string"))?;
     let method = method.parse().map_err(|error| invalid(format!("{error}")))?;
-    Ok(Call { method, params: envelope.params.unwrap_or_default() })
+    Ok((Call { method, params: envelope.params.unwrap_or_default() }, envelope.id))
 }
 
 pub(super) fn decode_outcome(body: &Bytes) -> Result<Outcome, Fault> {

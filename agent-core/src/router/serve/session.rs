@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::net::{UnixListener, UnixStream};
 
+use super::super::room::Room;
 use super::super::session::{Session, SessionRef};
 use super::super::{Request, Router, RouterHandle, Take, Via};
 use super::Offences;
@@ -201,7 +202,8 @@ impl Handler<Join> for Router {
         }
         let Join { user, pid, link, modules } = join;
         let address = Session { link: link.clone() }.start();
-        let session = SessionRef { user, pid, since: SystemTime::now(), modules, link, address };
+        let room = Arc::new(Room::new(self.limits.body));
+        let session = SessionRef { user, pid, since: SystemTime::now(), modules, link, address, room };
         let topic = match self.sessions.insert(session.user.uid, session.clone()) {
             Some(old) => {
                 old.replace(pid);

@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use crate::table::{Row, Table};
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 900.0;
 /// Where a bar of ratio 1 has its foot.
-const FOOT: f64 = 430.0;
+const FOOT: f64 = 460.0;
 /// Half of the bars' room.
 const ROOM: f64 = 150.0;
 const LINE: f64 = 22.0;
@@ -24,7 +24,7 @@ pub fn draw(tables: &[Table]) -> String {
          font-family=\"sans-serif\" font-size=\"13\">\n\
          <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n\
          <text x=\"16\" y=\"26\" font-size=\"17\" font-weight=\"bold\" fill=\"#1a1a1a\">virtagent beside qemu-ga</text>\n\
-         <text x=\"16\" y=\"46\" fill=\"#555555\">How many times better (right, green) or worse (left, red); each step of the scale doubles.</text>\n"
+         <text x=\"16\" y=\"46\" fill=\"#555555\">How many times better (right, green) or worse (left, red), by powers of two. Then the medians, virtagent : qemu-ga.</text>\n"
     );
     let mut y = TOP;
     for table in tables {
@@ -52,7 +52,7 @@ fn scale(svg: &mut String, most: f64, top: f64, bottom: f64) {
     while power <= most {
         let x = FOOT + power / most * ROOM;
         let (colour, label) = match power {
-            p if p == 0.0 => ("#888888", "1".to_owned()),
+            0.0 => ("#888888", "1".to_owned()),
             p if p < 0.0 => ("#e4e4e4", format!("1/{:.0}", 2_f64.powf(-p))),
             p => ("#e4e4e4", format!("{:.0}", 2_f64.powf(p))),
         };
@@ -87,13 +87,9 @@ fn bar(svg: &mut String, row: &Row, most: f64, y: f64) {
     );
     let cell = |values: &[f64]| crate::table::median(values).map(crate::table::figure).unwrap_or_default();
     let figures = match row.ratio() {
-        Some(ratio) if ratio > 0.0 => format!(
-            "{}x   ({} : {} {})",
-            crate::table::figure(ratio),
-            cell(&row.ours),
-            cell(&row.theirs),
-            row.unit
-        ),
+        Some(ratio) if ratio > 0.0 => {
+            format!("{}x   ({} : {} {})", crate::table::figure(ratio), cell(&row.ours), cell(&row.theirs), row.unit)
+        }
         _ => format!("{} {}", row.verdict(), row.unit),
     };
     let _ = writeln!(

@@ -65,7 +65,11 @@ impl Table {
 
     pub fn to_text(&self) -> String {
         let mut text = format!("{}\n", self.title);
-        let _ = writeln!(text, "{:<36} {:>9} {:>11} {:>11} {:>11} {:>13}", "", "", "virtagent", "qemu-ga", "raw", "better by");
+        let _ = writeln!(
+            text,
+            "{:<36} {:>9} {:>11} {:>11} {:>11} {:>13}",
+            "", "", "virtagent", "qemu-ga", "raw", "better by"
+        );
         for row in &self.rows {
             let cell = |values: &[f64]| median(values).map(figure).unwrap_or_else(|| "-".into());
             let _ = writeln!(
@@ -110,7 +114,7 @@ pub fn percentile(values: &[f64], part: f64) -> Option<f64> {
 /// Three figures that count.
 pub fn figure(value: f64) -> String {
     match value.abs() {
-        v if v == 0.0 => "0".into(),
+        0.0 => "0".into(),
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
