@@ -265,7 +265,11 @@ fn a_host_that_asks_for_a_thousand_reads_and_takes_none_costs_bounded_memory() -
     while read < 1000 {
         let frame = host.next()?.expect("open");
         if frame.tag.as_str().starts_with("read-") {
-            assert!(frame.body.len() > 1 << 20, "{:?}", agent_core::encoding::decode_outcome(frame.encoding, &frame.body));
+            assert!(
+                frame.body.len() > 1 << 20,
+                "{:?}",
+                agent_core::encoding::decode_outcome(frame.encoding, &frame.body)
+            );
             read += 1;
         }
     }

@@ -43,7 +43,8 @@ fn a_deadline_ends_the_call_and_kills_its_program_at_both_levels() -> Result<()>
 
 #[test]
 fn a_call_that_names_no_deadline_has_the_configured_one_and_zero_is_none() -> Result<()> {
-    let guest = Setup::default().config("[limits]\ndefault_timeout = \"1s\"\n[policy]\ndefault = \"allow\"\n").start()?;
+    let guest =
+        Setup::default().config("[limits]\ndefault_timeout = \"1s\"\n[policy]\ndefault = \"allow\"\n").start()?;
     let mut host = guest.raw()?;
     // Heads that 2011 did not know: the guest knows that this host is patient.
     let patient = Heads { version: Some("1".into()), ..Heads::default() };

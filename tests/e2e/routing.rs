@@ -133,13 +133,19 @@ async fn users_never_reach_each_other() -> Result<()> {
     let mut games = guest.session(games_id)?;
     nobody.hello()?;
     games.hello()?;
-    for (number, name) in ["nobody", &nobody_id.to_string(), "@active", "root", "@all", "@host"].into_iter().enumerate() {
+    for (number, name) in ["nobody", &nobody_id.to_string(), "@active", "root", "@all", "@host"].into_iter().enumerate()
+    {
         let tag = format!("sideways-{number:07}");
         games.call_as(name, &tag, "exec.run", json!({"argv": ["id"]}))?;
         // It goes where every user's call goes: to the host, in the caller's own name, and the host serves no such thing.
         refused(games.answer(&tag)?, FaultCode::MethodNotFound);
     }
-    assert!(host.double.heard().iter().all(|heard| heard.method != "exec.run" || heard.username.as_deref() == Some("games")));
+    assert!(
+        host.double
+            .heard()
+            .iter()
+            .all(|heard| heard.method != "exec.run" || heard.username.as_deref() == Some("games"))
+    );
     // Nothing of it came to the other user: what comes first is the host's own call.
     let call = host.start(Some("nobody"), "va.ping", json!(null));
     let (frame, call_seen) = nobody.next_call()?;
@@ -180,7 +186,8 @@ async fn a_user_daemon_cannot_answer_another_users_call() -> Result<()> {
     assert_eq!(call.await??, "true");
     // A used tag is no tag any more.
     nobody.reply(&tag, Ok("again".into()))?;
-    guest.audited("nobody's reply dropped", |record| record["event"] == "reply.dropped" && record["user"] == "nobody")?;
+    guest
+        .audited("nobody's reply dropped", |record| record["event"] == "reply.dropped" && record["user"] == "nobody")?;
     assert_eq!(ask_system(&mut nobody)?, "pong");
     Ok(())
 }

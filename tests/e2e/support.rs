@@ -39,9 +39,11 @@ pub fn unique_seconds() -> String {
 
 /// Waits until a process with that text in its command line runs, and gives all of them.
 pub fn running(text: &str) -> Result<Vec<u32>> {
-    wait::until(LIMIT, &format!("a process with {text:?}"), || {
-        Ok(Some(processes(text)).filter(|pids| !pids.is_empty()))
-    })
+    wait::until(
+        LIMIT,
+        &format!("a process with {text:?}"),
+        || Ok(Some(processes(text)).filter(|pids| !pids.is_empty())),
+    )
 }
 
 /// Parameters of a program that runs for an hour and starts another one that does.

@@ -95,7 +95,8 @@ async fn strangers_of_one_user_are_few_and_cost_no_other_user() -> Result<()> {
     // Those beyond the bound are closed, the others wait for their hello.
     virtagent_tests::wait::until(LIMIT, "32 of 40 strangers to be closed", || {
         let moment = Duration::from_millis(2);
-        let closed = strangers.iter_mut().filter_map(|stranger| stranger.next_within(moment).ok()?.is_none().then_some(()));
+        let closed =
+            strangers.iter_mut().filter_map(|stranger| stranger.next_within(moment).ok()?.is_none().then_some(()));
         Ok((closed.count() == 32).then_some(()))
     })?;
     let mut games = guest.session(account("games")?.uid.as_raw())?;
@@ -197,8 +198,10 @@ async fn killing_the_system_daemon_in_mid_call_faults_the_caller_at_once_and_lea
     let mut nobody = guest.user("nobody")?;
     let host = guest.host().await?;
     let (of_root, of_nobody) = (unique_seconds(), unique_seconds());
-    let calls =
-        [host.start(None, "exec.run", json!({"argv": ["sleep", of_root]})), host.start(Some("nobody"), "exec.run", endless(&of_nobody))];
+    let calls = [
+        host.start(None, "exec.run", json!({"argv": ["sleep", of_root]})),
+        host.start(Some("nobody"), "exec.run", endless(&of_nobody)),
+    ];
     running(&of_root)?;
     running(&of_nobody)?;
     guest.kill_system()?;

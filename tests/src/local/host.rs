@@ -181,7 +181,12 @@ impl Host {
     }
 
     /// Starts a call without waiting for its end.
-    pub fn start(&self, user: Option<&str>, method: &str, params: Json) -> tokio::task::JoinHandle<Result<Json, Fault>> {
+    pub fn start(
+        &self,
+        user: Option<&str>,
+        method: &str,
+        params: Json,
+    ) -> tokio::task::JoinHandle<Result<Json, Fault>> {
         let options = CallOptions { username: user.map(str::to_owned), ..CallOptions::default() };
         self.start_with(method, params, options)
     }

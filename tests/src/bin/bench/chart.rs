@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use crate::table::{Row, Table};
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 934.0;
 /// Where a bar of ratio 1 has its foot.
-const FOOT: f64 = 460.0;
+const FOOT: f64 = 494.0;
 /// Half of the bars' room.
 const ROOM: f64 = 150.0;
 const LINE: f64 = 22.0;
@@ -87,13 +87,9 @@ fn bar(svg: &mut String, row: &Row, most: f64, y: f64) {
     );
     let cell = |values: &[f64]| crate::table::median(values).map(crate::table::figure).unwrap_or_default();
     let figures = match row.ratio() {
-        Some(ratio) if ratio > 0.0 => format!(
-            "{}x   ({} : {} {})",
-            crate::table::figure(ratio),
-            cell(&row.ours),
-            cell(&row.theirs),
-            row.unit
-        ),
+        Some(ratio) if ratio > 0.0 => {
+            format!("{}x   ({} : {} {})", crate::table::figure(ratio), cell(&row.ours), cell(&row.theirs), row.unit)
+        }
         _ => format!("{} {}", row.verdict(), row.unit),
     };
     let _ = writeln!(

@@ -151,7 +151,9 @@ impl Place {
 
     fn qga(&self) -> Result<Daemon> {
         let mut command = Command::new(&self.qemu_ga);
-        command.args(["-m", "unix-listen", "-p", "qga.sock", "-f", "qga.pid", "-b", BLOCKED, "-t"]).arg(self.dir.path());
+        command
+            .args(["-m", "unix-listen", "-p", "qga.sock", "-f", "qga.pid", "-b", BLOCKED, "-t"])
+            .arg(self.dir.path());
         self.start("qga", &mut command)
     }
 }

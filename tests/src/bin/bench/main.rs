@@ -2,7 +2,10 @@
 //! It prints a table, and leaves it as JSON with one SVG chart. It must never ask an agent for more than pings, files of its
 //! own and harmless programs.
 #![forbid(unsafe_code)]
-#![allow(clippy::disallowed_methods, reason = "a tool that starts programs and waits for them, outside of any event loop")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a tool that starts programs and waits for them, outside of any event loop"
+)]
 
 mod agent;
 mod chart;
@@ -22,8 +25,15 @@ use anyhow::{Context, Result, bail};
 
 use self::rounds::{Effort, Only};
 
-const HERE: Effort =
-    Effort { rounds: 9, pings: 3_000, windows: 200, file: 32 << 20, runs: 60, idle: Duration::from_secs(10), only: None };
+const HERE: Effort = Effort {
+    rounds: 9,
+    pings: 3_000,
+    windows: 200,
+    file: 32 << 20,
+    runs: 60,
+    idle: Duration::from_secs(10),
+    only: None,
+};
 const GUEST: Effort =
     Effort { rounds: 5, pings: 500, windows: 10, file: 4 << 20, runs: 10, idle: Duration::from_secs(10), only: None };
 const QUICK: Effort =

@@ -99,7 +99,8 @@ impl Agent for Qga {
 
     fn read_file(&mut self, Transfer { path, size, chunk, window }: Transfer) -> Result<()> {
         let handle = self.call("guest-file-open", json!({"path": path, "mode": "r"}))?;
-        let read = format!("{}\n", json!({"execute": "guest-file-read", "arguments": {"handle": handle, "count": chunk}}));
+        let read =
+            format!("{}\n", json!({"execute": "guest-file-read", "arguments": {"handle": handle, "count": chunk}}));
         let (mut asked, mut taken, mut under_way) = (0, 0, 0);
         while taken < size {
             while asked < size && under_way < window {

@@ -47,7 +47,8 @@ impl Effort {
 }
 
 /// The sizes of a file's blocks.
-const CHUNKS: [(usize, &str); 4] = [(4 << 10, "4 KiB"), (64 << 10, "64 KiB"), (256 << 10, "256 KiB"), (1 << 20, "1 MiB")];
+const CHUNKS: [(usize, &str); 4] =
+    [(4 << 10, "4 KiB"), (64 << 10, "64 KiB"), (256 << 10, "256 KiB"), (1 << 20, "1 MiB")];
 
 /// Both agents and the raw channel beside them, connected.
 pub struct Bench {
@@ -236,7 +237,12 @@ impl Bench {
 
 /// Wake-ups while nobody calls, once with the host there and once without: `disconnect` makes the difference. A script that
 /// runs by itself looks at both ends of the time.
-pub fn idle(effort: Effort, bench: Bench, table: &mut Table, reconnect: impl FnOnce(Bench) -> Result<Bench>) -> Result<Bench> {
+pub fn idle(
+    effort: Effort,
+    bench: Bench,
+    table: &mut Table,
+    reconnect: impl FnOnce(Bench) -> Result<Bench>,
+) -> Result<Bench> {
     let mut bench = bench;
     if !effort.wants_all() {
         return Ok(bench);

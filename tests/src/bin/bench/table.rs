@@ -65,7 +65,11 @@ impl Table {
 
     pub fn to_text(&self) -> String {
         let mut text = format!("{}\n", self.title);
-        let _ = writeln!(text, "{:<36} {:>9} {:>11} {:>11} {:>11} {:>13}", "", "", "virtagent", "qemu-ga", "raw", "better by");
+        let _ = writeln!(
+            text,
+            "{:<36} {:>9} {:>11} {:>11} {:>11} {:>13}",
+            "", "", "virtagent", "qemu-ga", "raw", "better by"
+        );
         for row in &self.rows {
             let cell = |values: &[f64]| median(values).map(figure).unwrap_or_else(|| "-".into());
             let _ = writeln!(

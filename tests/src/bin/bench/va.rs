@@ -81,7 +81,8 @@ impl Va {
                 }
                 Some(Item::Frame(Frame { tag, encoding, body, .. })) => {
                     decode_call(encoding, &body).map_err(|fault| anyhow!("{fault}"))?;
-                    let body = encode_outcome(encoding, &Ok("pong".into()), &tag).map_err(|fault| anyhow!("{fault}"))?;
+                    let body =
+                        encode_outcome(encoding, &Ok("pong".into()), &tag).map_err(|fault| anyhow!("{fault}"))?;
                     let heads = Heads { version: Some("bench".into()), ..Heads::default() };
                     let reply = bytes_of(&Frame { kind: Kind::Reply, tag, encoding, heads, body });
                     self.line.send(&reply)?;
