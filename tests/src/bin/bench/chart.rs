@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use crate::table::{Row, Table};
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 934.0;
 /// Where a bar of ratio 1 has its foot.
-const FOOT: f64 = 460.0;
+const FOOT: f64 = 494.0;
 /// Half of the bars' room.
 const ROOM: f64 = 150.0;
 const LINE: f64 = 22.0;

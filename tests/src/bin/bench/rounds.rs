@@ -184,11 +184,12 @@ impl Bench {
         let remove = format!("rm -f {path}");
         let how = if window == 1 { "one by one".to_owned() } else { format!("{window} under way") };
 
-        let theirs = rate(total(1, || self.qga.write_file(transfer))?);
-        let their_read = rate(total(1, || self.qga.read_file(transfer))?);
+        let step = |who: &str, what: &str| format!("{who}: file {what}, {name}, {how}");
+        let theirs = rate(total(1, || self.qga.write_file(transfer)).with_context(|| step("qemu-ga", "write"))?);
+        let their_read = rate(total(1, || self.qga.read_file(transfer)).with_context(|| step("qemu-ga", "read"))?);
         self.shell(true, &remove)?;
-        let ours = rate(total(1, || self.va.write_file(transfer))?);
-        let our_read = rate(total(1, || self.va.read_file(transfer))?);
+        let ours = rate(total(1, || self.va.write_file(transfer)).with_context(|| step("virtagent", "write"))?);
+        let our_read = rate(total(1, || self.va.read_file(transfer)).with_context(|| step("virtagent", "read"))?);
         self.shell(true, &remove)?;
         for (what, ours, theirs) in [("read", our_read, their_read), ("write", ours, theirs)] {
             let row = table.row(&format!("file {what}, {name}, {how}"), "MB/s", Better::More);
@@ -201,7 +202,7 @@ impl Bench {
     /// The raw channel's rate, beside every file's.
     fn stream(&mut self, effort: Effort, table: &mut Table) -> Result<()> {
         let Some(raw) = &mut self.raw else { return Ok(()) };
-        let took = raw.stream(effort.file)?;
+        let took = raw.stream(effort.file).context("the raw channel, many bytes")?;
         let rate = effort.file as f64 / took.as_secs_f64() / 1e6;
         table.rows.iter_mut().filter(|row| row.what.starts_with("file ")).for_each(|row| row.raw.push(rate));
         Ok(())
@@ -259,7 +260,8 @@ pub fn idle(
 
 /// Threads that had something to do go after 10 s without.
 const SETTLE: Duration = Duration::from_secs(12);
-const MARGIN: Duration = Duration::from_secs(2);
+/// What looking takes in an emulated guest: nobody calls before it is done.
+const MARGIN: Duration = Duration::from_secs(8);
 
 /// How long [`idle`]'s reconnecting has to stay away.
 pub fn absence(effort: Effort) -> Duration {
@@ -270,7 +272,7 @@ fn rest(effort: Effort, bench: &mut Bench, name: &str) -> Result<()> {
     let look = sample::script(&bench.pids.all());
     let dir = &bench.dir;
     let script = format!(
-        "(sleep {}; ({look}) > {dir}/{name}.1; sleep {}; ({look}) > {dir}/{name}.2) </dev/null >/dev/null 2>&1 &",
+        "(sleep {}; ({look}) > {dir}/{name}.1; sleep {}; ({look}) > {dir}/{name}.part; mv {dir}/{name}.part {dir}/{name}.2) </dev/null >/dev/null 2>&1 &",
         SETTLE.as_secs(),
         effort.idle.as_secs()
     );
@@ -278,7 +280,8 @@ fn rest(effort: Effort, bench: &mut Bench, name: &str) -> Result<()> {
 }
 
 fn wake_ups(effort: Effort, bench: &mut Bench, name: &str, file: &str, table: &mut Table) -> Result<()> {
-    let text = bench.shell(true, &format!("cat {0}/{file}.1 {0}/{file}.2", bench.dir))?;
+    let script = "for i in $(seq 60); do [ -e FILE.2 ] && break; sleep 1; done; cat FILE.1 FILE.2";
+    let text = bench.shell(true, &script.replace("FILE", &format!("{}/{file}", bench.dir)))?;
     let samples = sample::parse(&text)?;
     let [system, user, theirs, system2, user2, theirs2] = samples[..] else {
         anyhow::bail!("the script that counts wake-ups did not end in time: {text}");
