@@ -85,8 +85,21 @@ pub(crate) struct Responder {
     /// Budgets that are held until the reply is written.
     pub(crate) held: Arc<Mutex<Vec<OwnedSemaphorePermit>>>,
     answered: bool,
-    /// Whether the call is still among those that run.
-    counted: bool,
+    /// The call's place among those that run.
+    counted: Option<Counted>,
+}
+
+/// A call among those that run, until this goes. That is when its reply is queued: not before, or a peer that takes no
+/// replies could call on and on; and not a moment later, for the peer may use the tag again as soon as it has the reply.
+struct Counted {
+    link: Link,
+    tag: Tag,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.link.0.serving.end(&self.tag);
+    }
 }
 
 impl Responder {
@@ -105,7 +118,7 @@ impl Responder {
             inbound: None,
             held: Arc::default(),
             answered: false,
-            counted: false,
+            counted: None,
         }
     }
 
@@ -141,7 +154,7 @@ impl Responder {
 
     /// The call is among those that run, and is taken off there when it is answered.
     pub(super) fn counts(&mut self) {
-        self.counted = true;
+        self.counted = Some(Counted { link: self.link.clone(), tag: self.tag.clone() });
     }
 
     pub(super) fn introduce(&mut self) {
@@ -169,7 +182,7 @@ impl Responder {
     /// Encodes the reply, so that its size is known before it goes.
     pub(crate) fn prepare(mut self, outcome: &Outcome) -> Prepared {
         let parcel = self.parcel(outcome);
-        Prepared { link: self.link.clone(), source: self.source, parcel }
+        Prepared { link: self.link.clone(), source: self.source, parcel, counted: self.counted.take() }
     }
 
     fn parcel(&mut self, outcome: &Outcome) -> Option<Parcel> {
@@ -208,6 +221,7 @@ pub(crate) struct Prepared {
     source: Source,
     /// Nothing when it comes too late for a careful peer.
     parcel: Option<Parcel>,
+    counted: Option<Counted>,
 }
 
 impl Prepared {
@@ -219,8 +233,9 @@ impl Prepared {
     /// Sends it; waits while the peer takes no replies.
     pub(crate) async fn send(self) {
         if let Some(parcel) = self.parcel {
+            let counted = self.counted;
             // The link's end is the only reason for it not to go, and then nobody waits for it.
-            let _ = self.link.0.outbox.push(parcel, self.source).await;
+            let _ = self.link.0.outbox.push_and(parcel, self.source, move || drop(counted)).await;
         }
     }
 }
@@ -230,9 +245,7 @@ const CAREFUL_GRACE: Duration = Duration::from_millis(300);
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        if std::mem::take(&mut self.counted) {
-            self.link.0.serving.end(&self.tag);
-        }
+        self.counted = None;
         if self.answered {
             return;
         }
