@@ -169,7 +169,7 @@ impl Responder {
     /// Encodes the reply, so that its size is known before it goes.
     pub(crate) fn prepare(mut self, outcome: &Outcome) -> Prepared {
         let parcel = self.parcel(outcome);
-        Prepared { link: self.link.clone(), source: self.source, parcel }
+        Prepared { responder: self, parcel }
     }
 
     fn parcel(&mut self, outcome: &Outcome) -> Option<Parcel> {
@@ -204,8 +204,7 @@ impl Responder {
 
 /// An encoded reply.
 pub(crate) struct Prepared {
-    link: Link,
-    source: Source,
+    responder: Responder,
     /// Nothing when it comes too late for a careful peer.
     parcel: Option<Parcel>,
 }
@@ -217,11 +216,14 @@ impl Prepared {
     }
 
     /// Sends it; waits while the peer takes no replies.
-    pub(crate) async fn send(self) {
-        if let Some(parcel) = self.parcel {
-            // The link's end is the only reason for it not to go, and then nobody waits for it.
-            let _ = self.link.0.outbox.push(parcel, self.source).await;
-        }
+    pub(crate) async fn send(mut self) {
+        let Some(parcel) = self.parcel.take() else { return };
+        // Until its reply is queued the call counts as running, or a peer that takes no replies could call on and on; and
+        // not a moment longer, for the peer may use the tag again as soon as it has the reply.
+        let Responder { link, tag, source, .. } = &self.responder;
+        let pushed = link.0.outbox.push_and(parcel, *source, || link.0.serving.end(tag)).await;
+        // The link's end is the only reason for it not to go, and then nobody waits for it.
+        self.responder.counted = pushed.is_err();
     }
 }
 
