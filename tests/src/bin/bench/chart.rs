@@ -52,7 +52,7 @@ fn scale(svg: &mut String, most: f64, top: f64, bottom: f64) {
     while power <= most {
         let x = FOOT + power / most * ROOM;
         let (colour, label) = match power {
-            p if p == 0.0 => ("#888888", "1".to_owned()),
+            0.0 => ("#888888", "1".to_owned()),
             p if p < 0.0 => ("#e4e4e4", format!("1/{:.0}", 2_f64.powf(-p))),
             p => ("#e4e4e4", format!("{:.0}", 2_f64.powf(p))),
         };

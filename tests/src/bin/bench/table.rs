@@ -114,7 +114,7 @@ pub fn percentile(values: &[f64], part: f64) -> Option<f64> {
 /// Three figures that count.
 pub fn figure(value: f64) -> String {
     match value.abs() {
-        v if v == 0.0 => "0".into(),
+        0.0 => "0".into(),
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
