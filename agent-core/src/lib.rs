@@ -11,7 +11,7 @@
 //! | [`policy`] | the guest owner's word: what may run |
 //! | [`audit`] | the record of everything that ran |
 //! | [`identity`] | users, sessions and the boot |
-//! | [`config`] | the TOML that all of the above read |
+//! | [`config`] | the TOML that all of the above read; `document` is one such file |
 //! | [`router`] | the actor that owns the host link and the session registry |
 //!
 //! An arrow points down only: `router -> link -> frame -> encoding -> rpc`.
@@ -21,6 +21,7 @@
 
 pub mod audit;
 pub mod config;
+mod document;
 pub mod encoding;
 pub mod frame;
 pub mod identity;

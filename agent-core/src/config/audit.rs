@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::ConfigError;
-use super::reader::Section;
+use crate::document::ConfigError;
+use crate::document::reader::Section;
 use crate::policy::NameGlob;
 
 /// How the audit log is kept. `config/virtagentd.toml` documents each setting.

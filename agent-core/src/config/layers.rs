@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::reader::{self, Item, Section};
-use super::source::Source;
 use super::{AuditConfig, Config, ConfigError, Limits, Modules};
+use crate::document::reader::{self, Item, Section};
+use crate::document::source::Source;
 use crate::policy::{self, Action, MAX_RULES, Parsed, Policy};
 
 const TABLES: [&str; 5] = ["modules", "limits", "policy", "audit", "module"];

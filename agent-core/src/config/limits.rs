@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::ConfigError;
-use super::reader::Section;
+use crate::document::ConfigError;
+use crate::document::reader::Section;
 
 /// The bounds of every link. All of them are settings; `config/virtagentd.toml` documents each.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,19 +8,13 @@
 //! |---|---|
 //! | `mod` | the configuration and where it is read from |
 //! | `layers` | several files made one |
-//! | `source` | one file: its text, lines, owner and mode |
-//! | `reader` | typed access that keeps the line |
-//! | `depth`, `units` | what the TOML parser does not bound; sizes and durations |
 //! | `limits`, `audit` | `[limits]` and `[audit]` |
+//!
+//! What a single file is, `document` knows.
 
 mod audit;
-mod depth;
-mod error;
 mod layers;
 mod limits;
-pub(crate) mod reader;
-pub(crate) mod source;
-mod units;
 
 #[cfg(test)]
 mod tests;
@@ -31,11 +25,11 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Uid, geteuid};
 
 pub use self::audit::AuditConfig;
-pub use self::error::ConfigError;
 pub use self::limits::Limits;
+pub use crate::document::ConfigError;
 
 use self::layers::Layers;
-use self::source::{Source, Trust};
+use crate::document::source::{self, Source, Trust};
 use crate::policy::{self, Policy};
 
 /// Where the owner's configuration is unless the command line says otherwise.

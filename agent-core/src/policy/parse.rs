@@ -6,9 +6,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::rule::{Place, Rule, UserPattern};
 use super::{Action, From, NameGlob, PathGlob, Policy};
-use crate::config::ConfigError;
-use crate::config::reader::{self, Item, Section};
-use crate::config::source::Source;
+use crate::document::ConfigError;
+use crate::document::reader::{self, Item, Section};
+use crate::document::source::Source;
 use crate::module::Level;
 
 /// The most rules of a policy, over all of its files.

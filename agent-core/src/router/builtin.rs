@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::job::{Job, Reply};
+use super::job::Job;
 use super::modules::Entry;
 use super::session::SessionRef;
-use super::{Request, Router, Take};
+use super::{Reply, Request, Router, Take};
 use crate::config::Limits;
 use crate::encoding::Encoding;
 use crate::identity;

@@ -8,8 +8,7 @@ use actix::Addr;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::job::Reply;
-use super::{Request, Router, Take, Via};
+use super::{Reply, Request, Router, Take, Via};
 use crate::module::HostCaller;
 use crate::rpc::{Call, Fault, MethodName, Outcome, Value};
 

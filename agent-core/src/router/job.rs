@@ -7,29 +7,21 @@ use std::time::{Duration, Instant};
 
 use actix::Addr;
 use nix::unistd::Uid;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::modules::Entry;
 use super::ration::Rations;
 use super::session::{Deliver, SessionRef};
-use super::{FindSession, Invoke, Request, Router, Via, builtin, caller, paths};
+use super::{FindSession, Invoke, Reply, Request, Router, Via, builtin, caller, paths};
 use crate::audit::{self, Audit, Closing, Direction, Opening, Recorded, summarise};
 use crate::encoding::Encoding;
 use crate::identity::{self, User};
-use crate::link::{CallOptions, Link, Responder, Source};
+use crate::link::{CallOptions, Link, Source};
 use crate::module::{CallContext, CallId, Level, Origin, OwnerId};
 use crate::policy::{From, Policy, Query};
-use crate::rpc::{Fault, FaultCode, Outcome, Struct, Tag, Value};
-
-/// Where a call's reply goes.
-pub(crate) enum Reply {
-    /// Back over the link that the call came by.
-    Wire { responder: Responder, tag: Tag, encoding: Encoding },
-    /// To a module, or to the multicall that it is part of.
-    Inside(oneshot::Sender<Outcome>),
-}
+use crate::rpc::{Fault, FaultCode, Outcome, Struct, Value};
 
 /// Where a call goes.
 #[derive(Clone)]

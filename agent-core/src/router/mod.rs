@@ -35,17 +35,18 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::job::{Job, Reply, Target};
+use self::job::{Job, Target};
 use self::modules::{Catalogue, Modules};
 use self::ration::Rations;
 use self::session::SessionRef;
 use crate::audit::{Audit, Event};
 use crate::config::Limits;
+use crate::encoding::Encoding;
 use crate::identity::User;
-use crate::link::Link;
+use crate::link::{Link, Responder};
 use crate::module::{CallId, Level, OwnerId};
 use crate::policy::Policy;
-use crate::rpc::{Call, Fault, FaultCode, Outcome, Value};
+use crate::rpc::{Call, Fault, FaultCode, Outcome, Tag, Value};
 
 /// The actor. Talk to it through [`RouterHandle`].
 pub struct Router {
@@ -92,6 +93,14 @@ pub(crate) enum Via {
     User { uid: Uid, name: Arc<str>, owner: OwnerId },
     /// A module of this daemon calls the host.
     Module,
+}
+
+/// Where a call's reply goes.
+pub(crate) enum Reply {
+    /// Back over the link that the call came by.
+    Wire { responder: Responder, tag: Tag, encoding: Encoding },
+    /// To a module, or to the multicall that it is part of.
+    Inside(oneshot::Sender<Outcome>),
 }
 
 /// A call for the router, from wherever.

@@ -1,6 +1,5 @@
 //! What hostile input may cost: depth bombs, count bombs, claimed lengths, and what the encoders refuse themselves.
 
-
 use agent_core::encoding::{Encoding, decode_call, decode_outcome, encode_call, encode_outcome};
 use agent_core::rpc::{FaultCode, MAX_DEPTH, MAX_VALUES, Struct, Value};
 use bytes::Bytes;

@@ -19,8 +19,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
-use super::job::Reply;
-use super::{Request, Router, RouterHandle, Via};
+use super::{Reply, Request, Router, RouterHandle, Via};
 use crate::audit::Event;
 use crate::identity::User;
 use crate::link::Incoming;
