@@ -398,6 +398,35 @@ fn after_giving_up_the_rest_is_garbage_and_the_next_frame_is_whole() {
 }
 
 #[test]
+fn the_rest_of_a_binary_body_that_stalled_is_never_taken_for_frames() {
+    let limits = Limits::default();
+    let inner = encode(&xml("<inner/>"));
+    let mut body = vec![b'.'; 64];
+    body.extend_from_slice(&inner);
+    body.extend([b'.'; 64]);
+    let wire = encode(&Frame { encoding: Encoding::Cbor, body: body.into(), ..xml("") });
+    let at = wire.len() - 64 - inner.len() - 10;
+    let stalled = || {
+        let (mut decoder, mut buffer) = (FrameDecoder::new(&limits), BytesMut::from(&wire[..at]));
+        assert_eq!(decoder.decode(&mut buffer).unwrap(), None);
+        decoder.give_up();
+        assert!(!decoder.mid_frame(), "nothing more is waited for");
+        buffer.clear();
+        (decoder, buffer)
+    };
+    let next = encode(&xml("<next/>"));
+    // The sender goes on after all: what it sends is the body's rest, and a frame after that is one.
+    let (mut decoder, mut buffer) = stalled();
+    buffer.extend_from_slice(&wire[at..]);
+    buffer.extend_from_slice(&next);
+    assert_eq!(decoder.decode(&mut buffer).unwrap(), Some(Item::Frame(xml("<next/>"))));
+    // Another sender begins with its sentinel.
+    let (mut decoder, mut buffer) = stalled();
+    buffer.extend_from_slice(&next);
+    assert_eq!(decoder.decode(&mut buffer).unwrap(), Some(Item::Frame(xml("<next/>"))));
+}
+
+#[test]
 fn nobody_smuggles_a_head_inside_a_username() {
     for name in
         ["alice\r\nX-Virtagent-Timeout-Ms: 0", "alice\n", "alice\r", "alice\0bob", "alice\u{85}x", "alice\u{7f}"]

@@ -88,6 +88,9 @@ enum State {
     Body { frame: Frame, length: usize },
     /// Inside a body that is over the limit.
     Skip { left: u64, text: bool },
+    /// A binary body stalled and was given up. What comes next is either the rest of it, in which anything may look like
+    /// a frame, or another sender's first frame, which then begins what comes.
+    Stalled { left: u64 },
 }
 
 /// What one step of the state machine came to.
@@ -110,7 +113,7 @@ impl FrameDecoder {
     /// frames with one.
     pub fn mid_frame(&self) -> bool {
         match self.state {
-            State::Seek => false,
+            State::Seek | State::Stalled { .. } => false,
             State::Head => self.searched > 0,
             State::Body { .. } | State::Skip { .. } => true,
         }
@@ -124,9 +127,16 @@ impl FrameDecoder {
         }
     }
 
-    /// Gives up on a half-read frame; the bytes of it that still come are skipped as garbage.
+    /// Gives up on a half-read frame, of which the buffer is to be cleared; the bytes of it that still come are skipped.
     pub fn give_up(&mut self) {
-        self.enter(State::Seek);
+        let next = match &self.state {
+            State::Body { frame, length } if !frame.encoding.is_text() => {
+                State::Stalled { left: (*length - self.searched) as u64 }
+            }
+            State::Skip { left, text: false } => State::Stalled { left: *left },
+            _ => State::Seek,
+        };
+        self.enter(next);
     }
 
     fn enter(&mut self, state: State) {
@@ -167,6 +177,15 @@ impl FrameDecoder {
                 };
                 self.searched = 0;
                 Step::Yield(Item::Frame(Frame { body, ..frame }))
+            }
+            State::Stalled { left } => {
+                let next = match buffer.first() {
+                    None => return Step::NeedBytes,
+                    Some(&SENTINEL) => State::Seek,
+                    Some(_) => State::Skip { left: *left, text: false },
+                };
+                self.enter(next);
+                Step::Again
             }
             State::Skip { left, text } => {
                 let have = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
