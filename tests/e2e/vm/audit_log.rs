@@ -25,6 +25,13 @@ const CALLS: &[(&str, &str)] = &[
     ("alice", "demo.greet"),
     ("bob", "demo.greet"),
     ("alice", "host.event"),
+    ("", "power.shutdown"),
+    ("", "power.cancel_shutdown"),
+    ("", "va.shutdown"),
+    ("", "info.dmesg"),
+    ("", "va.getdmesg"),
+    ("", "info.logins"),
+    ("", "info.get"),
 ];
 
 pub fn verifies_and_holds_every_call_of_this_test(guest: &mut Guest) -> Result<()> {

@@ -5,6 +5,7 @@
 
 mod audit_log;
 mod guest;
+mod machine;
 mod package;
 mod sessions;
 mod work;
@@ -26,6 +27,10 @@ fn a_hypervisor_acts_in_a_guest_as_root_as_alice_and_as_bob_and_every_action_is_
     work::a_terminal_is_opened_with_its_size_and_its_exit_code(&guest)?;
     work::a_users_program_calls_the_host_which_knows_who_it_is(&mut guest)?;
     work::a_user_narrows_the_policy_for_themselves(&mut guest)?;
+
+    machine::power_is_planned_and_taken_back_in_every_encoding(&guest)?;
+    machine::the_kernels_messages_and_the_logins_are_told_in_every_encoding(&guest)?;
+    machine::nothing_wakes_while_the_host_is_away(&mut guest)?;
 
     sessions::the_host_sees_events_of_sessions(&mut guest)?;
     sessions::no_session_comes_at_once_when_bobs_daemon_is_killed(&mut guest)?;
