@@ -197,3 +197,47 @@ async fn with_a_full_disk_calls_are_refused_saying_so_and_run_again_when_there_i
     guest.verify_audit()?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_call_of_a_multicall_to_a_user_is_judged_and_recorded_by_the_system_daemon() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let config = "[policy]\ndefault = \"allow\"\n[[policy.rule]]\naction = \"deny\"\nmethod = \"file.open\"\n";
+    let guest = Setup::default().config(config).start()?;
+    let _nobody = guest.user("nobody")?;
+    let host = guest.host().await?;
+    let calls = json!([
+        {"methodName": "exec.run", "params": {"argv": ["id", "-un"]}},
+        {"methodName": "file.open", "params": ["/etc/hostname", "read"]},
+        {"methodName": "system.multicall", "params": [[]]},
+    ]);
+    let results = host.call_as("nobody", "system.multicall", json!([calls])).await?;
+    assert_eq!(text(&results[0][0]["stdout"]), "nobody\n");
+    assert_eq!(results[1]["faultCode"], FaultCode::Denied.number());
+    assert_eq!(results[2]["faultCode"], FaultCode::InvalidParams.number(), "it does not nest");
+    // Only `calls` is looked at, so only `calls` may come.
+    let sly = json!([{"a": [{"methodName": "exec.run", "params": {"argv": ["true"]}}], "calls": []}]);
+    refused(host.call_as("nobody", "system.multicall", sly).await, FaultCode::InvalidParams);
+
+    let records = guest.audit();
+    let of = |method: &str, verdict: &str| {
+        let is = |r: &&serde_json::Value| r["type"] == "call" && r["method"] == method && r["verdict"] == verdict;
+        records.iter().filter(is).filter(|record| record["user"] == "nobody" && record["level"] == "user").count()
+    };
+    assert_eq!((of("exec.run", "allow"), of("file.open", "deny")), (1, 1), "{records:#?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_results_of_a_multicall_are_bounded_together() -> Result<()> {
+    let guest = Setup::default().config("[policy]\ndefault = \"allow\"\n").start()?;
+    let host = guest.host().await?;
+    let opened = host.call("file.open", json!(["/dev/zero", "read"])).await?;
+    let read = json!({"methodName": "file.read", "params": {"handle": opened["handle"], "length": 1 << 20}});
+    let fault = refused(host.call("system.multicall", json!([vec![read; 200]])).await, FaultCode::LimitExceeded);
+    assert!(fault.message.contains("limits.body"), "{fault}");
+    let reads = guest.audit().iter().filter(|record| record["method"] == "file.read").count();
+    assert!(reads < 5, "it went on for {reads} reads");
+    Ok(())
+}

@@ -209,19 +209,20 @@ impl Link {
         }
     }
 
-    /// Passes a call on for somebody else: no waiting for a slot, the deadline is the caller's business, and the reply
-    /// comes with what it holds of the inbound budget.
+    /// Passes a call on for somebody else: the deadline is the caller's business, and the reply comes with what it holds of
+    /// the inbound budget. Where all slots are taken a patient call waits for one, and any other is refused.
     pub(crate) async fn forward(
         &self,
         call: Call,
         options: &CallOptions,
         source: Source,
+        patient: bool,
     ) -> Result<(Value, Option<OwnedSemaphorePermit>), Fault> {
         let slot = match Arc::clone(&self.0.slots).try_acquire_owned() {
             Ok(slot) => slot,
             Err(tokio::sync::TryAcquireError::Closed) => return Err(self.closed_fault()),
             // A careful link has one slot for everybody: whoever comes second waits for it.
-            Err(_) if !self.is_ours() => {
+            Err(_) if patient || !self.is_ours() => {
                 Arc::clone(&self.0.slots).acquire_owned().await.map_err(|_| self.closed_fault())?
             }
             Err(_) => {

@@ -194,6 +194,11 @@ fn spec(method: &str, level: Level) -> Option<&'static MethodSpec> {
     SPECS.iter().find(|spec| spec.name == method && spec.levels.contains(level))
 }
 
+/// What the parameters of one of the router's own methods are bound by before policy looks at them. A ping takes any.
+pub(super) fn spec_to_bind(method: &str) -> Option<&'static MethodSpec> {
+    SPECS.iter().find(|spec| spec.name == method && method != "va.ping")
+}
+
 fn levels_name(levels: Levels) -> &'static str {
     match levels {
         Levels::System => "system",
@@ -304,19 +309,28 @@ async fn multicall(job: &Job, params: Struct, cancel: CancellationToken) -> Outc
     if job.request.nested {
         return Err(Fault::invalid_params("system.multicall does not nest"));
     }
-    let Some(Value::Array(calls)) = params.into_values().next() else {
-        return Err(Fault::invalid_params("calls: an array of {methodName, params} is expected"));
+    let mut params = params;
+    let (Some(Value::Array(calls)), true) = (params.remove("calls"), params.is_empty()) else {
+        return Err(Fault::invalid_params("calls, and nothing else: an array of {methodName, params} is expected"));
     };
     if calls.len() > MULTICALL {
         return Err(many());
     }
+    // All results wait here for the last one, so together they are as large as one reply may be.
+    let limit = state(job).await?.limits.body;
+    let mut size = 0;
+    job.reserve(limit).await;
     let mut results = Vec::with_capacity(calls.len());
     for call in calls {
+        if size > limit {
+            return Err(Fault::limit(format!("the results of this multicall take over limits.body = {limit} bytes")));
+        }
         let outcome = match sub_call(call) {
             Ok(call) => one_of_many(job, call, &cancel).await,
             Err(fault) => Err(fault),
         };
         // As the convention has it: a result in an array of one, a fault as its struct.
+        size += outcome.as_ref().map_or(0, weight);
         results.push(match outcome {
             Ok(value) => Value::Array(vec![value]),
             Err(fault) => {
@@ -325,6 +339,17 @@ async fn multicall(job: &Job, params: Struct, cancel: CancellationToken) -> Outc
         });
     }
     Ok(Value::Array(results))
+}
+
+/// What a value takes of a reply, near enough.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Struct(members) => members.iter().map(|(name, value)| name.len() + weight(value)).sum(),
+        _ => 8,
+    }
 }
 
 /// What a multicall asks for, without the parameters; nothing for any other call.

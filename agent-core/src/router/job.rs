@@ -19,7 +19,7 @@ use crate::audit::{self, Audit, Closing, Direction, Opening, Recorded, summarise
 use crate::encoding::Encoding;
 use crate::identity::{self, User};
 use crate::link::{CallOptions, Link, Source};
-use crate::module::{CallContext, CallId, Level, Origin, OwnerId};
+use crate::module::{BUDGET_UNITS, CallContext, CallId, Level, Origin, OwnerId};
 use crate::policy::{From, Policy, Query};
 use crate::rpc::{Fault, FaultCode, Outcome, Struct, Value};
 
@@ -207,10 +207,11 @@ impl Job {
 
     /// Gives the parameters their names, where the method is known here.
     fn bind(&mut self) -> Result<(), Fault> {
-        let spec = match &self.entry {
-            Some(entry) if matches!(self.request.via, Via::Upstream) => Arc::clone(&entry.spec),
-            _ => return Ok(()),
-        };
+        if !matches!(self.request.via, Via::Upstream) {
+            return Ok(());
+        }
+        let own = builtin::spec_to_bind(self.request.call.method.as_str());
+        let Some(spec) = self.entry.as_ref().map(|entry| &*entry.spec).or(own) else { return Ok(()) };
         let params = std::mem::take(&mut self.request.call.params);
         self.request.call.params = vec![Value::Struct(spec.bind(params)?)];
         Ok(())
@@ -342,11 +343,25 @@ impl Job {
                 };
                 let encoding = None;
                 let options = CallOptions { username, timeout, encoding };
-                let (value, held) = link.forward(self.request.call.clone(), &options, source).await?;
-                self.hold(held);
+                // A module's push waits for its turn: what it pushes is lost otherwise.
+                let patient = matches!(self.request.via, Via::Module);
+                let (value, held) = link.forward(self.request.call.clone(), &options, source, patient).await?;
+                // A user who reads no replies must not hold the host's link up: what waits for them is bounded by the calls
+                // that they may have in flight, and no longer by the link's budget.
+                if !matches!(self.request.via, Via::User { .. }) {
+                    self.hold(held);
+                }
                 Ok(value)
             }
             Target::Resolve(_) => Err(Fault::internal("the recipient was not looked up")),
+        }
+    }
+
+    /// Takes room for a large result out of the link's budget, until the reply is written.
+    pub(super) async fn reserve(&self, bytes: usize) {
+        if let Reply::Wire { responder, .. } = &self.request.reply {
+            let units = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(BUDGET_UNITS);
+            self.hold(responder.budget().acquire_many_owned(units).await.ok());
         }
     }
 

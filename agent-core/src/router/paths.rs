@@ -35,13 +35,19 @@ pub(super) fn given(
     given.collect()
 }
 
-/// A path parameter as it came: its text made absolute, nothing resolved yet. Nothing where the parameter is absent or
-/// of another type, which the module refuses by itself.
+/// A path parameter as it came: its text made absolute, nothing resolved yet. Nothing where the parameter is absent.
 fn absolute(params: &Struct, name: &str, home: Option<&Path>) -> Result<Option<PathBuf>, Fault> {
     let bytes = match params.get(name) {
         Some(Value::String(text)) => text.as_bytes(),
         Some(Value::Bytes(bytes)) => bytes,
-        _ => return Ok(None),
+        None | Some(Value::Nil) => return Ok(None),
+        // A module might take it for a path after all, and policy would not have seen it.
+        Some(other) => {
+            return Err(Fault::invalid_params(format!(
+                "{name}: a path is a string or bytes, not {}",
+                other.type_name()
+            )));
+        }
     };
     if bytes.is_empty() || bytes.contains(&0) || bytes.len() > PATH_MAX {
         return Err(Fault::invalid_params(format!("{name}: a path has 1 to {PATH_MAX} bytes without NUL")));

@@ -34,13 +34,14 @@ pub(crate) struct SessionRef {
 }
 
 impl SessionRef {
-    /// Tells the user daemon something; its answer matters to nobody.
+    /// Tells the user daemon something that it has to know: one that does not answer loses its session, and begins anew.
     pub(super) fn tell(&self, method: &'static str, params: Value) {
         let link = self.link.clone();
         actix::spawn(async move {
             let options = CallOptions { timeout: Some(TELL_TIMEOUT), ..CallOptions::default() };
             if let Err(fault) = link.call(method, vec![params], &options).await {
                 tracing::debug!(method, %fault, "the session did not hear");
+                link.close("the session does not answer the system daemon");
             }
         });
     }
@@ -88,7 +89,7 @@ impl Handler<Deliver> for Session {
         let link = self.link.clone();
         Box::pin(async move {
             tokio::select! {
-                delivered = link.forward(call, &options, Source::System) => delivered,
+                delivered = link.forward(call, &options, Source::System, false) => delivered,
                 () = cancel.cancelled() => Err(Fault::new(FaultCode::Cancelled, "the caller cancelled the call or went away")),
             }
         })

@@ -127,8 +127,11 @@ fn runtime_folder(user: &User) -> anyhow::Result<PathBuf> {
     let folder = if base.is_dir() {
         base.join("virtagent")
     } else {
-        // No login session made one; a folder in /tmp that is checked to be ours will do.
-        std::env::temp_dir().join(format!("virtagent-{}", user.uid))
+        // No login session made one. In the home nobody can be there before us; in /tmp, for a user without one, somebody
+        // can, and then we don't start.
+        let state = user.home.join(".local/state");
+        let ours = std::fs::metadata(&user.home).is_ok_and(|home| home.is_dir() && home.uid() == user.uid.as_raw());
+        if ours { state.join("virtagent") } else { std::env::temp_dir().join(format!("virtagent-{}", user.uid)) }
     };
     std::fs::DirBuilder::new()
         .recursive(true)

@@ -25,9 +25,13 @@ use crate::rpc::{Fault, FaultCode, Outcome, Tag, Value, from_value};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections of one user that have not said hello yet.
 const STRANGERS_PER_USER: usize = 8;
+/// What joining takes of a user's ration of the audit log, in bytes: some 250 times at once, then once a second.
+const JOIN_COST: usize = 16 * 1024;
 /// Accepts user daemons until the router stops.
 pub async fn accept_sessions(listener: UnixListener, router: RouterHandle) {
     let strangers: Arc<Mutex<HashMap<Uid, usize>>> = Arc::default();
+    // By user, not by connection: whoever connects anew brings no new allowance along.
+    let mut offences: HashMap<Uid, Arc<Offences>> = HashMap::new();
     let stopping = router.stopping();
     loop {
         let stream = tokio::select! {
@@ -42,9 +46,17 @@ pub async fn accept_sessions(listener: UnixListener, router: RouterHandle) {
             },
             () = stopping.cancelled() => return,
         };
+        let peer = match Peer::of(&stream) {
+            Ok(peer) => peer,
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the users' socket without credentials");
+                continue;
+            }
+        };
+        let offences = Arc::clone(offences.entry(peer.uid).or_default());
         let (router, strangers) = (router.clone(), Arc::clone(&strangers));
         actix::spawn(async move {
-            if let Err(why) = serve_session(stream, router, strangers).await {
+            if let Err(why) = serve_session(stream, peer, router, strangers, offences).await {
                 tracing::warn!(why, "refused a connection to the users' socket");
             }
         });
@@ -53,10 +65,11 @@ pub async fn accept_sessions(listener: UnixListener, router: RouterHandle) {
 
 async fn serve_session(
     stream: UnixStream,
+    peer: Peer,
     router: RouterHandle,
     strangers: Arc<Mutex<HashMap<Uid, usize>>>,
+    offences: Arc<Offences>,
 ) -> Result<(), String> {
-    let peer = Peer::of(&stream).map_err(|error| format!("no peer credentials: {error}"))?;
     let _stranger = Stranger::admit(&strangers, peer.uid)?;
     let user = resolve_user(&peer.uid.to_string()).await.map_err(|fault| fault.message)?;
     let serve = Arc::new(ServeSession {
@@ -65,7 +78,7 @@ async fn serve_session(
         pid: peer.pid.unwrap_or(Pid::from_raw(0)),
         joined: OnceLock::new(),
         said_hello: tokio::sync::Notify::new(),
-        offences: Offences::default(),
+        offences,
     });
     let link = Link::start(stream, LinkOptions::inner(&router.limits), serve.clone());
     let deadline = tokio::time::sleep(HELLO_TIMEOUT);
@@ -125,7 +138,7 @@ struct ServeSession {
     /// What the session owns, once it has said hello.
     joined: OnceLock<OwnerId>,
     said_hello: tokio::sync::Notify,
-    offences: Offences,
+    offences: Arc<Offences>,
 }
 
 /// What a user daemon says of itself when it connects.
@@ -200,6 +213,8 @@ impl Handler<Join> for Router {
         if self.stopping {
             return Err(Fault::unavailable("the daemon is stopping"));
         }
+        // Each coming and going is recorded and told to the host: a user who does so in a loop runs out of it.
+        self.rations.take(join.user.uid, JOIN_COST)?;
         let Join { user, pid, link, modules } = join;
         let address = Session { link: link.clone() }.start();
         let room = Arc::new(Room::new(self.limits.body));

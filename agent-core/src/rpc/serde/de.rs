@@ -335,7 +335,8 @@ impl<'de> VariantAccess<'de> for Content {
 
     fn unit_variant(self) -> Result<(), Error> {
         match self.0 {
-            None | Some(Value::Nil) => Ok(()),
+            // One spelling only, its name: policy compares parameters as text.
+            None => Ok(()),
             Some(_) => Err(de::Error::custom("this variant takes no content")),
         }
     }
