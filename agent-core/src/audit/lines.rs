@@ -64,7 +64,11 @@ impl Lines {
 pub(super) fn open_all(log: &Path) -> Result<Vec<Lines>, AuditError> {
     let failed = |error: io::Error| AuditError::file(log, "open", &error);
     // A rotation between two opens would show one file twice or not at all: look again.
-    for _ in 0..100 {
+    for attempt in 0..200 {
+        if attempt > 0 {
+            #[allow(clippy::disallowed_methods, reason = "blocking code; a rotation takes a few milliseconds")]
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         let numbers = chain::rotated_numbers(log).map_err(failed)?;
         let mut files = Vec::with_capacity(numbers.len() + 1);
         for &number in &numbers {
@@ -75,7 +79,10 @@ pub(super) fn open_all(log: &Path) -> Result<Vec<Lines>, AuditError> {
             }
         }
         let current = Lines::open(log.to_owned()).map_err(failed)?;
-        let settled = files.len() == numbers.len()
+        // The next file is there from a rotation's first step to its last; after a crash it is left over.
+        let rotating = attempt < 100 && chain::with_suffix(log, ".new").exists();
+        let settled = !rotating
+            && files.len() == numbers.len()
             && chain::rotated_numbers(log).map_err(failed)? == numbers
             && files.iter().all(|file| file.is_current(&file.path))
             && current.is_current(log);

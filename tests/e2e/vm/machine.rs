@@ -1,8 +1,9 @@
 //! What only a machine of its own can be asked: power, the kernel's messages, logins, and to sleep undisturbed.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::guest::{Guest, ensure_says};
 
@@ -46,14 +47,24 @@ pub fn the_kernels_messages_and_the_logins_are_told_in_every_encoding(guest: &Gu
 
 /// With no host at the port the daemons sleep: no thread of theirs runs, but for systemd's watchdog twice a minute.
 pub fn nothing_wakes_while_the_host_is_away(guest: &mut Guest) -> Result<()> {
-    const COUNT: &str = "for t in $(pgrep -x virtagentd); do cat /proc/$t/task/*/status; done | \
-        awk '/ctxt_switches/ {n += $2} END {print n}'";
-    let count = |guest: &mut Guest| -> Result<u64> { Ok(guest.inside_ok(COUNT)?.trim().parse()?) };
+    // A thread and its turns so far, one line each.
+    const COUNT: &str = "for p in $(pgrep -x virtagentd); do for t in /proc/$p/task/*; do \
+        awk -v t=$t '/ctxt_switches/ {n += $2} END {print t, n}' $t/status; done; done";
+    let count = |guest: &mut Guest| -> Result<BTreeMap<String, u64>> {
+        let said = guest.inside_ok(COUNT)?;
+        let line = |line: &str| {
+            let (thread, turns) = line.split_once(' ').context("a thread and its turns")?;
+            Ok((thread.to_owned(), turns.trim().parse()?))
+        };
+        said.lines().map(line).collect()
+    };
     let begin = Instant::now();
     loop {
         let before = count(guest)?;
         guest.inside_ok("sleep 10")?;
-        let woken = count(guest)? - before;
+        let after = count(guest)?;
+        // A worker thread that ended meanwhile is counted no more; one that came is.
+        let woken: u64 = after.iter().map(|(thread, turns)| turns - before.get(thread).unwrap_or(&0)).sum();
         // Three daemons, each with one turn for the watchdog at most.
         if woken <= 6 {
             return Ok(());

@@ -93,7 +93,8 @@ fn every_kind_of_variant_survives() {
         assert_eq!(to_value(&mode).unwrap(), value);
         assert_eq!(from_value::<Mode>(value).unwrap(), mode);
     }
-    assert_eq!(from_value::<Mode>(Value::object([("read", Value::Nil)])).unwrap(), Mode::Read);
+    // One spelling only: policy compares parameters as text, and must see what the method will.
+    assert!(from_value::<Mode>(Value::object([("read", Value::Nil)])).is_err());
 }
 
 #[test]
