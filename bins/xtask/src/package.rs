@@ -48,6 +48,6 @@ fn cargo_deb() -> Result<PathBuf> {
     step::note("installing it under target/tools: this takes some minutes, once");
     let mut install = step::cargo("install --locked cargo-deb --version");
     step::run(install.arg(CARGO_DEB).arg("--root").arg(&tools))
-        .context("cargo-deb could not be installed; it needs crates.io")?;
+        .context("cargo-deb could not be installed; it needs the network")?;
     Ok(program)
 }
