@@ -112,8 +112,7 @@ impl CallContext {
     /// A method that makes a large result asks first, so that a peer which pipelines a thousand reads and takes no
     /// answer costs the budget and not a thousand buffers.
     pub async fn reserve(&self, bytes: usize) {
-        let units = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(BUDGET_UNITS);
-        if let Ok(permit) = Arc::clone(&self.budget).acquire_many_owned(units).await {
+        if let Ok(permit) = Arc::clone(&self.budget).acquire_many_owned(reply_units(bytes)).await {
             self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(permit);
         }
     }
@@ -121,6 +120,11 @@ impl CallContext {
 
 /// The link's budget for replies under way, in KiB: 32 MiB.
 pub(crate) const BUDGET_UNITS: u32 = 32 * 1024;
+
+/// What a result of that many bytes takes of it; never more than there is.
+pub(crate) fn reply_units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(BUDGET_UNITS)
+}
 
 /// What a module is built with.
 #[derive(Clone)]

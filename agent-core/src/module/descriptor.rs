@@ -1,6 +1,5 @@
 //! How a module makes itself known.
 
-use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -91,8 +90,6 @@ pub(crate) trait Instance {
     fn call(&self, method: usize, context: CallContext, params: Vec<Value>) -> Pin<Box<dyn Future<Output = Outcome>>>;
     fn owner_gone(&self, owner: OwnerId);
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()>>>;
-    #[allow(dead_code)]
-    fn as_any(&self) -> &dyn Any;
 }
 
 struct Built<M: Module> {
@@ -111,10 +108,6 @@ impl<M: Module> Instance for Built<M> {
 
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(Rc::clone(&self.module).stop())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -14,7 +14,7 @@ mod schema;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub(crate) use self::context::BUDGET_UNITS;
+pub(crate) use self::context::{BUDGET_UNITS, reply_units};
 pub use self::context::{CallContext, CallId, HostCaller, Level, ModuleEnv, Origin, OwnerId};
 pub(crate) use self::descriptor::Instance;
 pub use self::descriptor::{BuildError, Descriptor, Levels, Placement};

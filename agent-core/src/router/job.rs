@@ -19,7 +19,7 @@ use crate::audit::{self, Audit, Closing, Direction, Opening, Recorded, summarise
 use crate::encoding::Encoding;
 use crate::identity::{self, User};
 use crate::link::{CallOptions, Link, Source};
-use crate::module::{BUDGET_UNITS, CallContext, CallId, Level, Origin, OwnerId};
+use crate::module::{CallContext, CallId, Level, Origin, OwnerId, reply_units};
 use crate::policy::{From, Policy, Query};
 use crate::rpc::{Fault, FaultCode, Outcome, Struct, Value};
 
@@ -360,8 +360,7 @@ impl Job {
     /// Takes room for a large result out of the link's budget, until the reply is written.
     pub(super) async fn reserve(&self, bytes: usize) {
         if let Reply::Wire { responder, .. } = &self.request.reply {
-            let units = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(BUDGET_UNITS);
-            self.hold(responder.budget().acquire_many_owned(units).await.ok());
+            self.hold(responder.budget().acquire_many_owned(reply_units(bytes)).await.ok());
         }
     }
 

@@ -70,7 +70,7 @@ async fn serve_session(
     strangers: Arc<Mutex<HashMap<Uid, usize>>>,
     offences: Arc<Offences>,
 ) -> Result<(), String> {
-    let _stranger = Stranger::admit(&strangers, peer.uid)?;
+    let stranger = Stranger::admit(&strangers, peer.uid)?;
     let user = resolve_user(&peer.uid.to_string()).await.map_err(|fault| fault.message)?;
     let serve = Arc::new(ServeSession {
         router: router.clone(),
@@ -87,16 +87,12 @@ async fn serve_session(
             link.close("no session.hello within 10 s");
         },
         _ = link.closed() => {}
-        () = wait_joined(&serve) => {}
+        () = serve.said_hello.notified() => {}
     }
-    drop(_stranger);
+    drop(stranger);
     let reason = link.closed().await;
     let _ = router.address.send(Leave { uid: peer.uid, link, reason: reason.to_string() }).await;
     Ok(())
-}
-
-async fn wait_joined(serve: &ServeSession) {
-    serve.said_hello.notified().await;
 }
 
 /// Counts a user's connections that have not said hello.
